@@ -1,0 +1,55 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+static dr_log_level min_level = DR_LOG_INFO;
+static int my_rank;
+static atomic_int n_warnings;
+
+void dr_log_configure(dr_log_level level, int rank)
+{
+    min_level = level;
+    my_rank = rank;
+}
+
+int dr_log_warnings(void)
+{
+    return atomic_load(&n_warnings);
+}
+
+void dr_log_write(dr_log_level level, const char *fmt, ...)
+{
+    static const char *const tags[] = {"debug: ", "", "warning: ", "error: "};
+    if (level == DR_LOG_WARNING) {
+        atomic_fetch_add(&n_warnings, 1);
+    }
+    if (level < min_level || (my_rank > 0 && level < DR_LOG_WARNING)) {
+        return;
+    }
+    char line[4096];
+    int n = 0;
+    if (my_rank > 0) {
+        n = snprintf(line, sizeof line, "[rank %d] ", my_rank);
+    }
+    n += snprintf(line + n, sizeof line - (size_t)n, "%s", tags[level]);
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
+    va_end(ap);
+    size_t len = strlen(line);
+    line[len] = '\n';
+    (void)fwrite(line, 1, len + 1, stderr);
+}
+
+void dr_log_error_record(void)
+{
+    char trace[1024];
+    dr_error_trace(trace, sizeof trace);
+    dr_log_write(DR_LOG_ERROR, "%s", dr_error_message());
+    if (trace[0] != '\0') {
+        dr_debug("at %s", trace);
+    }
+}

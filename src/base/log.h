@@ -1,0 +1,27 @@
+/*
+ * base/log.h - messages to stderr, by level; rank 0 speaks unless a message says otherwise.
+ *
+ * Layer:    base.
+ * Threads:  any; one message is one write.
+ */
+#ifndef DR_BASE_LOG_H
+#define DR_BASE_LOG_H
+
+#include "dreamrun/status.h"
+
+typedef enum dr_log_level { DR_LOG_DEBUG, DR_LOG_INFO, DR_LOG_WARNING, DR_LOG_ERROR } dr_log_level;
+
+/* Messages below level are dropped. rank > 0 silences INFO and DEBUG of this process and tags the
+ * rest with "[rank N]". */
+void dr_log_configure(dr_log_level level, int rank);
+/* Counts of warnings and errors so far (for the final report). */
+int dr_log_warnings(void);
+void dr_log_write(dr_log_level level, const char *fmt, ...) DR_PRINTF(2, 3);
+
+#define dr_debug(...) dr_log_write(DR_LOG_DEBUG, __VA_ARGS__)
+#define dr_info(...)  dr_log_write(DR_LOG_INFO, __VA_ARGS__)
+#define dr_warn(...)  dr_log_write(DR_LOG_WARNING, __VA_ARGS__)
+/* Prints the thread's error record as "error: message" with the trace at DEBUG level. */
+void dr_log_error_record(void);
+
+#endif
