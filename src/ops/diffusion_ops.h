@@ -1,0 +1,42 @@
+/*
+ * ops/diffusion_ops.h - noising, loss, posterior sampling.
+ *
+ * Layer:    ops.  May include base/ and tensor/ only.
+ * Errors:   DR_UNSUPPORTED when the backend lacks the op; otherwise the backend's own.
+ *           Shapes and dtypes are contracts (DR_CHECK). Nothing is owned or kept.
+ */
+#ifndef DR_OPS_DIFFUSION_OPS_H
+#define DR_OPS_DIFFUSION_OPS_H
+
+#include "ops/context.h"
+
+/* y[n,...] = a[n] x[n,...] + b[n] z[n,...]: noisy latents (sqrt ac, sqrt 1-ac), v targets. */
+struct dr_mix_args {
+    const dr_tensor *x, *z; /* (N,...)                      */
+    const dr_tensor *a, *b; /* (N) of the compute dtype     */
+    dr_tensor *y;           /* as x; may be x or z          */
+};
+DR_MUST_USE dr_status dr_mix(dr_context *cx, const dr_mix_args *a);
+
+/*
+ * loss[n] = mean over a sample of (pred - target)^2, without weight.
+ * dpred = weight[n] * 2 (pred - target) / elements per sample; NULL: skipped.
+ */
+struct dr_mse_args {
+    const dr_tensor *pred, *target; /* (N,...)                                   */
+    const dr_tensor *weight;        /* (N) of the compute dtype                  */
+    dr_tensor *loss;                /* (N) of the compute dtype                  */
+    dr_tensor *dpred;               /* as pred, set; NULL: skipped               */
+};
+DR_MUST_USE dr_status dr_mse(dr_context *cx, const dr_mse_args *a);
+
+/* z = mean + exp(clamp(logvar,-30,20)/2) noise; moments = [mean | logvar] along the last axis.
+ * noise NULL: z = mean. */
+struct dr_posterior_sample_args {
+    const dr_tensor *moments; /* (N,H,W,2C) */
+    const dr_tensor *noise;   /* (N,H,W,C), or NULL */
+    dr_tensor *z;             /* (N,H,W,C) */
+};
+DR_MUST_USE dr_status dr_posterior_sample(dr_context *cx, const dr_posterior_sample_args *a);
+
+#endif
