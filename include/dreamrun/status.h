@@ -20,9 +20,9 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define DR_MUST_USE    __attribute__((warn_unused_result))
+#define DR_MUST_USE     __attribute__((warn_unused_result))
 #define DR_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#define DR_NORETURN    __attribute__((noreturn))
+#define DR_NORETURN     __attribute__((noreturn))
 #else
 #define DR_MUST_USE
 #define DR_PRINTF(f, a)

@@ -14,16 +14,16 @@
 #include <stdint.h>
 
 typedef enum dr_purpose { /* never renumber: these values are part of what a seed means */
-    DR_RANDOM_INIT = 0,      /* initial weights                    */
-    DR_RANDOM_SHUFFLE = 1,   /* order of samples in an epoch       */
-    DR_RANDOM_NOISE = 2,     /* training noise                     */
-    DR_RANDOM_TIMESTEP = 3,  /* training timesteps                 */
-    DR_RANDOM_VAE = 4,       /* VAE posterior sample               */
-    DR_RANDOM_FLIP = 5,      /* flip augmentation                  */
-    DR_RANDOM_CAPTION = 6,   /* caption shuffle, dropout           */
-    DR_RANDOM_SAMPLE = 7,    /* sampling: initial latent           */
-    DR_RANDOM_CROP = 8,      /* random crop                        */
-    DR_RANDOM_COLOR = 9      /* colour augmentation                */
+                          DR_RANDOM_INIT = 0,     /* initial weights                    */
+                          DR_RANDOM_SHUFFLE = 1,  /* order of samples in an epoch       */
+                          DR_RANDOM_NOISE = 2,    /* training noise                     */
+                          DR_RANDOM_TIMESTEP = 3, /* training timesteps                 */
+                          DR_RANDOM_VAE = 4,      /* VAE posterior sample               */
+                          DR_RANDOM_FLIP = 5,     /* flip augmentation                  */
+                          DR_RANDOM_CAPTION = 6,  /* caption shuffle, dropout           */
+                          DR_RANDOM_SAMPLE = 7,   /* sampling: initial latent           */
+                          DR_RANDOM_CROP = 8,     /* random crop                        */
+                          DR_RANDOM_COLOR = 9     /* colour augmentation                */
 } dr_purpose;
 
 typedef struct dr_philox {

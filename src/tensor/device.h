@@ -9,8 +9,8 @@
 #include "dreamrun/status.h"
 
 typedef struct dr_device {
-    const char *name;    /* "cpu", "cuda" */
-    bool host_visible;   /* the host may read and write its memory directly */
+    const char *name;  /* "cpu", "cuda" */
+    bool host_visible; /* the host may read and write its memory directly */
     dr_status (*alloc)(size_t bytes, void **out); /* DR_NOMEM with the size; aligned to 64 bytes */
     void (*free)(void *p);                        /* NULL is fine */
     dr_status (*upload)(void *dst, const void *src, size_t bytes);   /* host to device */

@@ -36,7 +36,7 @@ static void normals_have_mean_0_and_variance_1(void **state)
         sum += (double)x[i];
         squares += (double)x[i] * (double)x[i];
     }
-    assert_at_most(fabs(sum / N), 4.0 / sqrt(N));               /* 4 standard errors */
+    assert_at_most(fabs(sum / N), 4.0 / sqrt(N)); /* 4 standard errors */
     assert_at_most(fabs(squares / N - 1.0), 4.0 * sqrt(2.0 / N));
 }
 

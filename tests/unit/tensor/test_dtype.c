@@ -11,12 +11,11 @@ static void known_halves(void **state)
     static const struct {
         float f;
         uint16_t half, brain;
-    } cases[] = {{1.0f, 0x3c00, 0x3f80},      {-2.5f, 0xc100, 0xc020},
-                 {65504.0f, 0x7bff, 0x4780},  {65520.0f, 0x7c00, 0x4780},
-                 {65519.0f, 0x7bff, 0x4780},  {0x1p-24f, 0x0001, 0x3380},
-                 {0x1p-25f, 0x0000, 0x3300},  {0x1.8p-24f, 0x0002, 0x33c0},
-                 {6.1035156e-05f, 0x0400, 0x3880}, {0.1f, 0x2e66, 0x3dcd},
-                 {-0.0f, 0x8000, 0x8000},     {INFINITY, 0x7c00, 0x7f80}};
+    } cases[] = {
+        {1.0f, 0x3c00, 0x3f80},     {-2.5f, 0xc100, 0xc020},      {65504.0f, 0x7bff, 0x4780},
+        {65520.0f, 0x7c00, 0x4780}, {65519.0f, 0x7bff, 0x4780},   {0x1p-24f, 0x0001, 0x3380},
+        {0x1p-25f, 0x0000, 0x3300}, {0x1.8p-24f, 0x0002, 0x33c0}, {6.1035156e-05f, 0x0400, 0x3880},
+        {0.1f, 0x2e66, 0x3dcd},     {-0.0f, 0x8000, 0x8000},      {INFINITY, 0x7c00, 0x7f80}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_int_equal(dr_f32_to_f16(cases[i].f), cases[i].half);
         assert_int_equal(dr_f32_to_bf16(cases[i].f), cases[i].brain);
