@@ -122,3 +122,84 @@ void dr_params_set_trainable(dr_params *set, bool trainable)
         set->at[i]->trainable = trainable;
     }
 }
+
+/* Elements gathered at a time, in a buffer on the stack that fits the L1 cache. */
+enum { CHUNK = 512 };
+
+/* One element of 2, 4 or 8 bytes; the constant sizes let the compiler use plain moves. */
+static void copy_element(char *dst, const char *src, size_t width)
+{
+    switch (width) {
+    case 2:
+        memcpy(dst, src, 2);
+        return;
+    case 4:
+        memcpy(dst, src, 4);
+        return;
+    default:
+        DR_CHECK(width == 8, "parameters have no elements of %zu bytes", width);
+        memcpy(dst, src, 8);
+    }
+}
+
+typedef struct walk { /* a place in an array of blocks of rows x cols, read column by column */
+    int64_t rows, cols, block, r, c;
+} walk;
+
+static void gather(char *buf, const char *src, size_t width, size_t n, walk *w)
+{
+    for (size_t i = 0; i < n; i++) {
+        copy_element(buf + i * width, src + (size_t)(w->block + w->r * w->cols + w->c) * width,
+                     width);
+        if (++w->r < w->rows) {
+            continue;
+        }
+        w->r = 0;
+        if (++w->c == w->cols) {
+            w->c = 0;
+            w->block += w->rows * w->cols;
+        }
+    }
+}
+
+/* Swaps rows and columns of every block of rows x cols elements. */
+static void copy_transposed(const dr_param *p, const char *src, dr_dtype src_type, char *dst,
+                            dr_dtype dst_type, walk w)
+{
+    uint64_t buf[CHUNK]; /* aligned for every dtype */
+    const size_t width = dr_dtype_size(src_type);
+    const bool plain = w.rows == 1 || w.cols == 1;
+    for (size_t done = 0; done < (size_t)p->n;) {
+        const size_t left = (size_t)p->n - done;
+        const size_t count = left < CHUNK ? left : CHUNK;
+        if (plain) {
+            memcpy(buf, src + done * width, count * width);
+        } else {
+            gather((char *)buf, src, width, count, &w);
+        }
+        dr_convert(dst + done * dr_dtype_size(dst_type), dst_type, buf, src_type, count);
+        done += count;
+    }
+}
+
+void dr_param_from_file_order(const dr_param *p, const void *src, dr_dtype src_type, void *dst,
+                              dr_dtype dst_type)
+{
+    walk w = {.rows = 1, .cols = 1};
+    if (p->kind == DR_PARAM_CONV) {
+        w.rows = p->dim[1];
+        w.cols = p->dim[2] * p->dim[3];
+    }
+    copy_transposed(p, src, src_type, dst, dst_type, w);
+}
+
+void dr_param_to_file_order(const dr_param *p, const void *src, dr_dtype src_type, void *dst,
+                            dr_dtype dst_type)
+{
+    walk w = {.rows = 1, .cols = 1};
+    if (p->kind == DR_PARAM_CONV) {
+        w.rows = p->dim[2] * p->dim[3];
+        w.cols = p->dim[1];
+    }
+    copy_transposed(p, src, src_type, dst, dst_type, w);
+}

@@ -64,6 +64,16 @@ void dr_params_bind(dr_params *set, dr_dtype dtype, void *values, void *grads);
 void dr_params_bind_dry(dr_params *set, dr_dtype dtype, bool with_grads);
 void dr_params_set_trainable(dr_params *set, bool trainable);
 
+/*
+ * Copies one whole entry between the order of files (convolutions [O,I,KH,KW]) and the order of
+ * memory ((O,KH,KW,I)); all other kinds have one order. Floating-point dtypes convert, rounding
+ * once. Both sides hold p->n elements and do not overlap; src need not be aligned.
+ */
+void dr_param_from_file_order(const dr_param *p, const void *src, dr_dtype src_type, void *dst,
+                              dr_dtype dst_type);
+void dr_param_to_file_order(const dr_param *p, const void *src, dr_dtype src_type, void *dst,
+                            dr_dtype dst_type);
+
 /* Called when [begin, end) of the set's gradients is final. */
 typedef struct dr_grad_sink {
     void (*ready)(void *user, int64_t begin, int64_t end);
