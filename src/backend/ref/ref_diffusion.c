@@ -1,0 +1,55 @@
+#include "ops/diffusion_ops.h"
+#include "backend/ref/ref_internal.h"
+
+dr_status DR_REF(mix)(dr_context *cx, const dr_mix_args *a)
+{
+    const int64_t elems = dr_numel(a->x) / a->x->dim[0]; /* of one sample */
+    const dr_real *x = dr_ref_data(a->x);
+    const dr_real *z = dr_ref_data(a->z);
+    dr_real *y = dr_ref_data(a->y);
+#pragma omp parallel for num_threads(cx->threads) schedule(static)
+    for (int64_t i = 0; i < dr_numel(a->x); i++) {
+        const int64_t n = i / elems;
+        y[i] = dr_ref_data(a->a)[n] * x[i] + dr_ref_data(a->b)[n] * z[i];
+    }
+    return DR_OK;
+}
+
+dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
+{
+    const int64_t elems = dr_numel(a->pred) / a->pred->dim[0]; /* of one sample */
+#pragma omp parallel for num_threads(cx->threads) schedule(static)
+    for (int64_t n = 0; n < a->pred->dim[0]; n++) {
+        const dr_real *pred = dr_ref_data(a->pred) + n * elems;
+        const dr_real *target = dr_ref_data(a->target) + n * elems;
+        double sum = 0.0;
+        for (int64_t i = 0; i < elems; i++) {
+            const double d = (double)pred[i] - (double)target[i];
+            sum += d * d;
+        }
+        dr_ref_data(a->loss)[n] = (dr_real)(sum / (double)elems);
+        const dr_real factor = (dr_real)((double)dr_ref_data(a->weight)[n] * 2.0 / (double)elems);
+        for (int64_t i = 0; i < elems && a->dpred != NULL; i++) {
+            dr_ref_data(a->dpred)[n * elems + i] = factor * (pred[i] - target[i]);
+        }
+    }
+    return DR_OK;
+}
+
+dr_status DR_REF(posterior_sample)(dr_context *cx, const dr_posterior_sample_args *a)
+{
+    const int64_t channels = dr_cols(a->z);
+    const dr_real *noise = dr_ref_data(a->noise);
+#pragma omp parallel for num_threads(cx->threads) schedule(static)
+    for (int64_t r = 0; r < dr_rows(a->z); r++) {
+        const dr_real *mean = dr_ref_data(a->moments) + r * 2 * channels;
+        const dr_real *logvar = mean + channels;
+        dr_real *z = dr_ref_data(a->z) + r * channels;
+        for (int64_t c = 0; c < channels; c++) {
+            const dr_real clamped = DR_MATH(fmin)(DR_MATH(fmax)(logvar[c], -30), 20);
+            const dr_real std = DR_MATH(exp)(clamped / 2);
+            z[c] = noise != NULL ? mean[c] + std * noise[r * channels + c] : mean[c];
+        }
+    }
+    return DR_OK;
+}
