@@ -1,0 +1,82 @@
+/*
+ * data/dataset.h - the training set: every picture with its caption, repeats, bucket and weight.
+ *
+ * Layer:    data.
+ * Threads:  built by one thread; read-only afterwards.
+ *
+ * A sample is one (picture, repeat) of an epoch. Samples are numbered 0..n_samples-1 in canonical
+ * order: training pictures by folder and path, then regularisation pictures, repeats innermost.
+ * That number keys all randomness of a sample, so it depends on the data alone.
+ */
+#ifndef DR_DATA_DATASET_H
+#define DR_DATA_DATASET_H
+
+#include "base/str.h"
+#include "data/folders.h"
+
+typedef struct dr_dataset_image {
+    const char *path;
+    const char *caption; /* unprocessed: data/caption.h makes the text of one fetch */
+    dr_size_px size;     /* of the file                                             */
+    dr_bucket_fit fit;   /* resized size and crop                                   */
+    uint32_t subset;     /* index in subsets                                        */
+    uint32_t bucket;     /* index in buckets                                        */
+    uint32_t repeats;    /* effective: how often per epoch; at least 1              */
+    uint32_t first_sample;
+    float loss_weight; /* 1, or prior_loss_weight of regularisation pictures */
+    bool is_reg;
+} dr_dataset_image;
+
+typedef struct dr_bucket {
+    dr_size_px size;
+    uint32_t n_images;
+    uint32_t n_samples; /* counts repeats */
+} dr_bucket;
+
+typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_build */
+    const dr_dataset_image *images;
+    size_t n_images;
+    const dr_subset *subsets;
+    size_t n_subsets;
+    const dr_bucket *buckets; /* non-empty ones, ascending by (w, h) */
+    size_t n_buckets;
+    uint32_t n_samples; /* per epoch: train + regularisation */
+    uint32_t n_train_samples, n_reg_samples;
+    size_t n_train_images, n_reg_images; /* pictures in use */
+    size_t n_reg_unused;                 /* regularisation pictures beyond the training samples */
+    int64_t n_reg_reported; /* sum of repeats x pictures of the regularisation folders, the number
+                               that sd-scripts reports */
+    size_t n_skipped;       /* bad pictures left out */
+    double mean_aspect_error;
+    bool bucketed; /* --enable_bucket */
+} dr_dataset;
+
+typedef struct dr_dataset_options {
+    dr_folder_options folders;
+    dr_bucket_options buckets; /* validated */
+    float prior_loss_weight;   /* --prior_loss_weight */
+} dr_dataset_options;
+/*
+ * Builds the set from a scan (same arena, which must outlive it) and validated bucket options.
+ * Regularisation pictures are repeated in turn until they are as many samples as the training
+ * pictures. With skip_bad_images, pictures that fit no bucket are left out with a warning.
+ * Errors: DR_FORMAT for pictures that fit no bucket (five named); DR_INVALID for 2^32 samples or
+ * more.
+ */
+DR_MUST_USE dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o,
+                                       const dr_folder_scan *scan, dr_dataset *out);
+/* dr_folders_scan, then dr_dataset_build. */
+DR_MUST_USE dr_status dr_dataset_open(dr_arena *arena, const dr_dataset_options *o,
+                                      dr_dataset *out);
+
+/* Several lines for the log: folders, counts, bucket table, mean aspect error. */
+void dr_dataset_summary(const dr_dataset *d, dr_str *out);
+/* The value of ss_bucket_info as Python's json.dumps writes it; "null" without buckets. */
+void dr_dataset_bucket_info(const dr_dataset *d, dr_str *out);
+
+/* Fills repeats[] of n_reg regularisation pictures (0: not used), whose folders give them
+ * folder_repeats[], for n_train training samples; returns the sum. Exposed for tests. */
+uint64_t dr_reg_repeats(uint64_t n_train, const int64_t *folder_repeats, size_t n_reg,
+                        uint64_t *repeats);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * data/folders.h - finds the pictures and captions of a DreamBooth data folder.
+ *
+ *     train_data_dir/20_sks dog/a.jpg, a.caption, ...      <repeats>_<class>/picture, caption
+ *
+ * Layer:    data.
+ * Source:   sd-scripts' rules (docs: spec "Folder names", "Captions"), with sub-folders in bytewise
+ *           order and clear errors for what sd-scripts accepts silently.
+ */
+#ifndef DR_DATA_FOLDERS_H
+#define DR_DATA_FOLDERS_H
+
+#include "base/arena.h"
+#include "data/buckets.h"
+
+/* Reads a picture's size without decoding it; DR_FORMAT or DR_IO with the path in the message. */
+typedef dr_status (*dr_probe_fn)(const char *path, dr_size_px *out);
+
+typedef struct dr_folder_options {
+    const char *train_data_dir;    /* --train_data_dir                                       */
+    const char *reg_data_dir;      /* --reg_data_dir; NULL: none                             */
+    const char *caption_extension; /* --caption_extension; a missing leading dot is added    */
+    bool skip_bad_images;          /* --skip_bad_images: leave them out instead of failing   */
+    dr_probe_fn probe;             /* dr_image_probe_size of data/batch.h; tests give others */
+} dr_folder_options;
+
+typedef struct dr_subset {    /* one <repeats>_<class> folder */
+    const char *dir;          /* as reached from the option's value          */
+    const char *class_tokens; /* caption of pictures without a caption file  */
+    int64_t repeats;          /* from the folder's name                      */
+    bool is_reg;
+    size_t first_image, n_images; /* its pictures, consecutive in images[] */
+} dr_subset;
+
+typedef struct dr_folder_image {
+    const char *path;
+    const char *caption; /* from the caption file, or the subset's class tokens */
+    dr_size_px size;
+    uint32_t subset;
+    bool has_caption_file;
+} dr_folder_image;
+
+typedef struct dr_folder_scan { /* lives in the arena */
+    dr_subset *subsets;         /* train subsets first; none is empty */
+    size_t n_subsets;
+    dr_folder_image *images; /* by subset, then path */
+    size_t n_images;
+    size_t n_skipped; /* bad pictures left out (skip_bad_images) */
+} dr_folder_scan;
+
+/*
+ * Splits a folder name into repeats and class tokens; false when it does not start with a whole
+ * number followed by "_" or the end. class_tokens points into name. Repeats may be 0 or negative:
+ * the scan ignores such folders.
+ */
+bool dr_folder_name_parse(const char *name, int64_t *repeats, const char **class_tokens);
+
+/*
+ * Scans both directories. Warns about everything that is found and not used.
+ * Errors: DR_INVALID for a directory that does not exist or stands on the wrong level (the message
+ * says which path to give or what to rename); DR_FORMAT for folders without a usable picture, for
+ * bad pictures (all counted, five named) and for bad caption files; DR_IO.
+ */
+DR_MUST_USE dr_status dr_folders_scan(dr_arena *arena, const dr_folder_options *o,
+                                      dr_folder_scan *out);
+
+#endif
