@@ -1,0 +1,408 @@
+#include "dist/reducer.h"
+
+#include "base/arena.h"
+#include "dist/dist_internal.h"
+#include "dist/tree.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_BUCKET_ELEMS = 4 << 20, MAX_SLOTS = DR_TREE_MAX_PARTIALS, GRADS_SLOT = -1 };
+
+typedef struct leaf_plan { /* what to do when a local leaf is complete */
+    int n_merged;
+    int merged[DR_TREE_MAX_PARTIALS]; /* slots to add to the gradients, in order */
+    int store;                        /* slot to copy the gradients to, or GRADS_SLOT */
+} leaf_plan;
+
+typedef struct partials { /* the sums that a rank brings to the exchange, in tree order */
+    int n;
+    dr_tree_node node[DR_TREE_MAX_PARTIALS];
+    int slot[DR_TREE_MAX_PARTIALS];
+} partials;
+
+struct dr_reducer {
+    dr_dist *dist;
+    dr_reducer_config c;
+    int64_t first_leaf, n_local;
+    leaf_plan *leaf; /* (n_local) */
+    partials *rank;  /* (world) */
+    float *slots[MAX_SLOTS];
+    int n_slots;
+    int64_t i_leaf; /* current local leaf */
+    int64_t ready;  /* [ready .. n_elems) of the current leaf is final */
+    /* exchange buffers: own partials by destination, all ranks' partials of one slice */
+    float *send, *recv;
+    int *counts; /* (4 * world): send and receive counts and displacements */
+    /* the communication thread's mailbox */
+    pthread_t thread;
+    bool has_thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int64_t want; /* ranges above this are to be exchanged */
+    int64_t have; /* ranges above this have been exchanged */
+    bool stop;
+    dr_status status;
+    dr_error_copy error;
+};
+
+/* Slots and additions of one rank's leaves; returns the number of slots needed. */
+static int plan_rank(int64_t n_leaves, int64_t begin, int64_t end, leaf_plan *leaf, partials *out)
+{
+    dr_tree_stack s;
+    bool used[MAX_SLOTS] = {false};
+    int n_slots = 0;
+    dr_tree_stack_init(&s, n_leaves);
+    for (int64_t i = begin; i < end; i++) {
+        leaf_plan p = {.store = GRADS_SLOT};
+        int at = GRADS_SLOT;
+        p.n_merged = dr_tree_stack_push(&s, (dr_tree_node){.index = i}, at, p.merged);
+        for (int k = 0; k < p.n_merged; k++) {
+            used[p.merged[k]] = false;
+        }
+        if (i + 1 < end) { /* the gradients' memory is needed again */
+            at = 0;
+            while (used[at]) {
+                at++;
+            }
+            DR_CHECK(at < MAX_SLOTS, "reducer: %d partial sums", at);
+            used[at] = true;
+            n_slots = at + 1 > n_slots ? at + 1 : n_slots;
+            s.slot[s.n - 1] = at;
+            p.store = at;
+        }
+        if (leaf != NULL) {
+            leaf[i - begin] = p;
+        }
+    }
+    out->n = s.n;
+    memcpy(out->node, s.node, sizeof out->node);
+    memcpy(out->slot, s.slot, sizeof out->slot);
+    return n_slots;
+}
+
+static int64_t bucket_elems(const dr_reducer_config *c)
+{
+    int64_t want = c->bucket_elems > 0 ? c->bucket_elems : DEFAULT_BUCKET_ELEMS;
+    return want < c->n_elems ? want : c->n_elems;
+}
+
+/* Slice q of a range of n elements. */
+static int64_t slice_begin(const dr_reducer *r, int64_t n, int q)
+{
+    return n * q / r->dist->world;
+}
+
+static int total_partials(const dr_reducer *r)
+{
+    int n = 0;
+    for (int q = 0; q < r->dist->world; q++) {
+        n += r->rank[q].n;
+    }
+    return n;
+}
+
+size_t dr_reducer_plan_bytes(const dr_dist *d, const dr_reducer_config *c)
+{
+    int64_t begin, end;
+    partials p;
+    size_t floats = 0;
+    int total = 0;
+    for (int q = 0; q < d->world; q++) {
+        dr_tree_share(c->n_leaves, d->world, q, &begin, &end);
+        int n_slots = plan_rank(c->n_leaves, begin, end, NULL, &p);
+        total += p.n;
+        if (q == d->rank) {
+            floats += (size_t)n_slots * (size_t)c->n_elems;
+            floats += d->world > 1 ? (size_t)p.n * (size_t)bucket_elems(c) : 0;
+        }
+    }
+    if (d->world > 1) {
+        floats += (size_t)total * (size_t)(bucket_elems(c) / d->world + 1);
+    }
+    return floats * sizeof(float);
+}
+
+/* ---- exchange of one range (communication thread, or the caller when alone) ----------------- */
+
+static void add_into(float *restrict sum, const float *restrict left, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        sum[i] = left[i] + sum[i];
+    }
+}
+
+static float *slot_memory(dr_reducer *r, int slot)
+{
+    return slot == GRADS_SLOT ? r->c.grads : r->slots[slot];
+}
+
+/* Adds the pending left sums to [begin, end) of the current leaf's gradients. */
+static void merge_leaf(dr_reducer *r, const leaf_plan *p, int64_t begin, int64_t end)
+{
+    for (int k = 0; k < p->n_merged; k++) {
+        add_into(r->c.grads + begin, r->slots[p->merged[k]] + begin, end - begin);
+    }
+    if (p->store != GRADS_SLOT) {
+        memcpy(r->slots[p->store] + begin, r->c.grads + begin,
+               (size_t)(end - begin) * sizeof(float));
+    }
+}
+
+/* Sums all ranks' partials of my slice (recv, n floats each) in tree order; returns the total. */
+static float *sum_slice(dr_reducer *r, int64_t n)
+{
+    dr_tree_stack s;
+    int merged[DR_TREE_MAX_PARTIALS];
+    int at = 0;
+    dr_tree_stack_init(&s, r->c.n_leaves);
+    for (int q = 0; q < r->dist->world; q++) {
+        for (int k = 0; k < r->rank[q].n; k++, at++) {
+            int n_merged = dr_tree_stack_push(&s, r->rank[q].node[k], at, merged);
+            for (int i = 0; i < n_merged; i++) {
+                add_into(r->recv + (int64_t)at * n, r->recv + (int64_t)merged[i] * n, n);
+            }
+        }
+    }
+    DR_CHECK(s.n == 1, "reducer: %d sums are left of a tree of %lld leaves", s.n,
+             (long long)r->c.n_leaves);
+    return r->recv + (int64_t)s.slot[0] * n;
+}
+
+static dr_status exchange(dr_reducer *r, int64_t begin, int64_t end)
+{
+    const dr_dist *d = r->dist;
+    const partials *mine = &r->rank[d->rank];
+    int *send_n = r->counts;
+    int *send_at = send_n + d->world;
+    int *recv_n = send_at + d->world;
+    int *recv_at = recv_n + d->world;
+    int64_t n = end - begin;
+    int64_t my_n = slice_begin(r, n, d->rank + 1) - slice_begin(r, n, d->rank);
+    int64_t sent = 0;
+    int64_t received = 0;
+    for (int q = 0; q < d->world; q++) {
+        int64_t from = slice_begin(r, n, q);
+        int64_t len = slice_begin(r, n, q + 1) - from;
+        send_at[q] = (int)sent;
+        send_n[q] = (int)(len * mine->n);
+        recv_at[q] = (int)received;
+        recv_n[q] = (int)(my_n * r->rank[q].n);
+        for (int k = 0; k < mine->n; k++) {
+            memcpy(r->send + sent, slot_memory(r, mine->slot[k]) + begin + from,
+                   (size_t)len * sizeof(float));
+            sent += len;
+        }
+        received += recv_n[q];
+    }
+    DR_MPI(MPI_Alltoallv(r->send, send_n, send_at, MPI_FLOAT, r->recv, recv_n, recv_at, MPI_FLOAT,
+                         d->gradients));
+    const float *total = sum_slice(r, my_n);
+    for (int q = 0; q < d->world; q++) {
+        recv_at[q] = (int)slice_begin(r, n, q);
+        recv_n[q] = (int)(slice_begin(r, n, q + 1) - recv_at[q]);
+    }
+    DR_MPI(MPI_Allgatherv(total, (int)my_n, MPI_FLOAT, r->c.grads + begin, recv_n, recv_at,
+                          MPI_FLOAT, d->gradients));
+    return DR_OK;
+}
+
+/* Begin of the bucket that ends at end; buckets are a fixed grid, so all ranks exchange the same.
+ */
+static int64_t bucket_begin(const dr_reducer *r, int64_t end)
+{
+    return end > bucket_elems(&r->c) ? end - bucket_elems(&r->c) : 0;
+}
+
+static bool bucket_is_ready(const dr_reducer *r)
+{
+    return r->have > 0 && bucket_begin(r, r->have) >= r->want;
+}
+
+static void *communicate(void *arg)
+{
+    dr_reducer *r = arg;
+    (void)pthread_mutex_lock(&r->lock);
+    for (;;) {
+        while (!r->stop && !bucket_is_ready(r)) {
+            (void)pthread_cond_wait(&r->changed, &r->lock);
+        }
+        if (r->stop) {
+            break;
+        }
+        int64_t end = r->have;
+        int64_t begin = bucket_begin(r, end);
+        dr_status st = r->status;
+        (void)pthread_mutex_unlock(&r->lock);
+        if (st == DR_OK) {
+            merge_leaf(r, &r->leaf[r->n_local - 1], begin, end);
+            st = exchange(r, begin, end);
+            if (st != DR_OK) {
+                dr_error_export(&r->error);
+            }
+        }
+        (void)pthread_mutex_lock(&r->lock);
+        r->status = st;
+        r->have = begin;
+        (void)pthread_cond_broadcast(&r->changed);
+    }
+    (void)pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+/* ---- the compute thread's side --------------------------------------------------------------- */
+
+static dr_status allocate(dr_reducer *r)
+{
+    dr_dist *d = r->dist;
+    for (int i = 0; i < r->n_slots; i++) {
+        DR_TRY(dr_try_calloc((size_t)r->c.n_elems, sizeof(float), (void **)&r->slots[i]));
+    }
+    if (d->world == 1) {
+        return DR_OK;
+    }
+    size_t bucket = (size_t)bucket_elems(&r->c);
+    size_t slice = bucket / (size_t)d->world + 1;
+    DR_TRY(dr_try_calloc((size_t)r->rank[d->rank].n * bucket, sizeof(float), (void **)&r->send));
+    DR_TRY(dr_try_calloc((size_t)total_partials(r) * slice, sizeof(float), (void **)&r->recv));
+    r->counts = dr_xcalloc((size_t)d->world * 4, sizeof(int));
+    if ((size_t)r->rank[d->rank].n * bucket > INT_MAX ||
+        (size_t)total_partials(r) * slice > INT_MAX) {
+        DR_FAIL(DR_INVALID, "gradient buckets of %zu elements are too large for %d ranks", bucket,
+                d->world);
+    }
+    if (pthread_create(&r->thread, NULL, communicate, r) != 0) {
+        DR_FAIL(DR_NOMEM, "cannot start the communication thread");
+    }
+    r->has_thread = true;
+    return DR_OK;
+}
+
+dr_status dr_reducer_create(dr_dist *d, const dr_reducer_config *c, dr_reducer **out)
+{
+    if (c->n_leaves < d->world) {
+        DR_FAIL(DR_INVALID,
+                "%lld shards cannot be shared by %d ranks: give --virtual_shards at "
+                "least the number of ranks",
+                (long long)c->n_leaves, d->world);
+    }
+    dr_reducer *r = dr_xcalloc(1, sizeof *r);
+    r->dist = d;
+    r->c = *c;
+    (void)pthread_mutex_init(&r->lock, NULL);
+    (void)pthread_cond_init(&r->changed, NULL);
+    r->rank = dr_xcalloc((size_t)d->world, sizeof *r->rank);
+    for (int q = 0; q < d->world; q++) {
+        int64_t begin, end;
+        dr_tree_share(c->n_leaves, d->world, q, &begin, &end);
+        leaf_plan *leaf = NULL;
+        if (q == d->rank) {
+            r->first_leaf = begin;
+            r->n_local = end - begin;
+            leaf = r->leaf = dr_xcalloc((size_t)r->n_local, sizeof *leaf);
+        }
+        int n_slots = plan_rank(c->n_leaves, begin, end, leaf, &r->rank[q]);
+        r->n_slots = q == d->rank ? n_slots : r->n_slots;
+    }
+    dr_status st = allocate(r);
+    if (st != DR_OK) {
+        dr_reducer_destroy(r);
+        return st;
+    }
+    *out = r;
+    return DR_OK;
+}
+
+void dr_reducer_destroy(dr_reducer *r)
+{
+    if (r == NULL) {
+        return;
+    }
+    if (r->has_thread) {
+        (void)pthread_mutex_lock(&r->lock);
+        r->stop = true;
+        (void)pthread_cond_broadcast(&r->changed);
+        (void)pthread_mutex_unlock(&r->lock);
+        (void)pthread_join(r->thread, NULL);
+    }
+    for (int i = 0; i < r->n_slots; i++) {
+        free(r->slots[i]);
+    }
+    free(r->send);
+    free(r->recv);
+    free(r->counts);
+    free(r->leaf);
+    free(r->rank);
+    (void)pthread_cond_destroy(&r->changed);
+    (void)pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+void dr_reducer_leaves(const dr_reducer *r, int64_t *first, int64_t *n)
+{
+    *first = r->first_leaf;
+    *n = r->n_local;
+}
+
+void dr_reducer_begin_step(dr_reducer *r)
+{
+    r->i_leaf = 0;
+    r->ready = r->c.n_elems;
+    (void)pthread_mutex_lock(&r->lock);
+    r->want = r->c.n_elems;
+    r->have = r->c.n_elems;
+    (void)pthread_mutex_unlock(&r->lock);
+}
+
+/* Hands everything above `ready` to the communication thread. */
+static void publish(dr_reducer *r)
+{
+    (void)pthread_mutex_lock(&r->lock);
+    r->want = r->ready;
+    (void)pthread_cond_broadcast(&r->changed);
+    (void)pthread_mutex_unlock(&r->lock);
+}
+
+void dr_reducer_ready(dr_reducer *r, int64_t begin, int64_t end)
+{
+    DR_CHECK(end == r->ready && begin <= end, "reducer: range [%lld, %lld) after %lld",
+             (long long)begin, (long long)end, (long long)r->ready);
+    r->ready = begin;
+    if (r->has_thread && r->i_leaf == r->n_local - 1) {
+        publish(r);
+    }
+}
+
+void dr_reducer_end_leaf(dr_reducer *r)
+{
+    bool last = r->i_leaf == r->n_local - 1;
+    r->ready = 0;
+    if (last && r->has_thread) {
+        publish(r);
+    } else {
+        merge_leaf(r, &r->leaf[r->i_leaf], 0, r->c.n_elems);
+    }
+    r->i_leaf++;
+    r->ready = last ? 0 : r->c.n_elems;
+}
+
+dr_status dr_reducer_wait(dr_reducer *r)
+{
+    DR_CHECK(r->i_leaf == r->n_local, "reducer: %lld of %lld leaves are done", (long long)r->i_leaf,
+             (long long)r->n_local);
+    if (!r->has_thread) {
+        return DR_OK;
+    }
+    (void)pthread_mutex_lock(&r->lock);
+    while (r->have > 0) {
+        (void)pthread_cond_wait(&r->changed, &r->lock);
+    }
+    dr_status st = r->status;
+    (void)pthread_mutex_unlock(&r->lock);
+    if (st != DR_OK) {
+        dr_error_import(&r->error);
+    }
+    return st;
+}
