@@ -1,0 +1,385 @@
+#include "apps/options.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TRAIN_DB = 1 << DR_PROGRAM_TRAIN_DB, TRAIN_NETWORK = 1 << DR_PROGRAM_TRAIN_NETWORK };
+enum { BOTH = TRAIN_DB | TRAIN_NETWORK };
+
+static const dr_opt_spec option_specs[DR_OPTION_COUNT] = {
+#define GROUP(id, title) {.help = title},
+#define OPT(name_, programs_, type_, def_, range_, unit_, a_, why_, help_)                         \
+    OPT_AS(name_, #name_, programs_, type_, def_, range_, unit_, a_, why_, help_)
+#define OPT_AS(id_, name_, programs_, type_, def_, range_, unit_, a_, why_, help_)                 \
+    {.name = (name_),                                                                              \
+     .programs = (programs_),                                                                      \
+     .type = DR_OPT_TYPE_##type_,                                                                  \
+     .def = (def_),                                                                                \
+     .range = (range_),                                                                            \
+     .unit = (unit_),                                                                              \
+     .availability = DR_OPT_##a_,                                                                  \
+     .reason = (why_),                                                                             \
+     .help = (help_)},
+#include "apps/option_list.def"
+#undef GROUP
+#undef OPT
+#undef OPT_AS
+};
+
+static const char *const program_names[] = {"train_db", "train_network"};
+
+static const dr_opt_table option_table = {
+    .specs = option_specs,
+    .n = DR_OPTION_COUNT,
+    .programs = program_names,
+    .n_programs = 2,
+    .syntax = DR_OPT_PREFIXES,
+    .own_first = DR_OPT_GROUP_own,
+};
+
+const dr_opt_table *dr_options_table(void)
+{
+    return &option_table;
+}
+
+void dr_options_init(dr_options *o, dr_program program)
+{
+    dr_optset_init(o, &option_table, (int)program);
+}
+
+void dr_options_deinit(dr_options *o)
+{
+    dr_optset_deinit(o);
+}
+
+dr_status dr_options_parse(dr_options *o, int argc, const char *const *argv)
+{
+    DR_TRY(dr_optset_parse(o, argc, argv, NULL));
+    return DR_OK;
+}
+
+void dr_options_help(dr_program program, dr_str *out)
+{
+    static const char *const what[] = {
+        "Fine-tunes Stable Diffusion 1.x or 2.x on your own pictures (DreamBooth).",
+        "Trains a LoRA for Stable Diffusion 1.x or 2.x on your own pictures."};
+    dr_str_printf(out,
+                  "Usage: %s --pretrained_model_name_or_path MODEL --train_data_dir DIR\n"
+                  "       --resolution SIZE --output_dir DIR [options]\n\n%s\n"
+                  "Values follow as --option value or --option=value; names may be shortened as\n"
+                  "long as they stay unambiguous.\n",
+                  program_names[program], what[program]);
+    dr_options o;
+    dr_options_init(&o, program);
+    dr_optset_help(&o, out);
+    dr_options_deinit(&o);
+}
+
+/* --- options that exclude or need each other ------------------------------------------------ */
+
+static bool is_on(const dr_options *o, int id)
+{
+    bool ours = (option_specs[id].programs >> (unsigned)o->program & 1U) != 0;
+    return ours && dr_opt_given(o, id);
+}
+
+static dr_status check_exclusions(const dr_options *o)
+{
+    static const struct {
+        int a, b;
+        const char *why;
+    } rules[] = {
+        {DR_OPT_cache_latents, DR_OPT_color_aug, "cached latents cannot change from use to use"},
+        {DR_OPT_cache_latents, DR_OPT_random_crop, "cached latents cannot change from use to use"},
+        {DR_OPT_cache_latents_to_disk, DR_OPT_color_aug,
+         "cached latents cannot change from use to use"},
+        {DR_OPT_cache_latents_to_disk, DR_OPT_random_crop,
+         "cached latents cannot change from use to use"},
+        {DR_OPT_use_8bit_adam, DR_OPT_use_lion_optimizer, "both choose the optimizer"},
+        {DR_OPT_use_8bit_adam, DR_OPT_optimizer_type, "both choose the optimizer"},
+        {DR_OPT_use_lion_optimizer, DR_OPT_optimizer_type, "both choose the optimizer"},
+        {DR_OPT_v_pred_like_loss, DR_OPT_v_parameterization, "the loss is that of v already"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        if (is_on(o, rules[i].a) && is_on(o, rules[i].b)) {
+            DR_FAIL(DR_INVALID, "--%s and --%s exclude each other: %s; leave one out",
+                    option_specs[rules[i].a].name, option_specs[rules[i].b].name, rules[i].why);
+        }
+    }
+    return DR_OK;
+}
+
+static dr_status check_companions(const dr_options *o)
+{
+    static const struct {
+        int option, needs;
+    } rules[] = {
+        {DR_OPT_adaptive_noise_scale, DR_OPT_noise_offset},
+        {DR_OPT_scale_v_pred_loss_like_noise_pred, DR_OPT_v_parameterization},
+        {DR_OPT_dump_steps, DR_OPT_dump_dir},
+        {DR_OPT_full_fp16, DR_OPT_mixed_precision},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        if (is_on(o, rules[i].option) && !is_on(o, rules[i].needs)) {
+            DR_FAIL(DR_INVALID, "--%s needs --%s too", option_specs[rules[i].option].name,
+                    option_specs[rules[i].needs].name);
+        }
+    }
+    if (is_on(o, DR_OPT_full_fp16) && !dr_opt_is(o, DR_OPT_mixed_precision, "fp16")) {
+        DR_FAIL(DR_INVALID, "--full_fp16 needs --mixed_precision fp16, found %s",
+                dr_opt_str(o, DR_OPT_mixed_precision));
+    }
+    return DR_OK;
+}
+
+static dr_status check_required(const dr_options *o)
+{
+    static const struct {
+        int id;
+        const char *what;
+    } required[] = {
+        {DR_OPT_pretrained_model_name_or_path, "the model to start from"},
+        {DR_OPT_train_data_dir, "the folder that holds <repeats>_<class> folders of pictures"},
+        {DR_OPT_resolution, "the training resolution, for example 512"},
+        {DR_OPT_output_dir, "the folder for the trained model"},
+    };
+    for (size_t i = 0; i < sizeof required / sizeof *required; i++) {
+        const char *text = dr_opt_str(o, required[i].id);
+        if (text == NULL || text[0] == '\0') {
+            DR_FAIL(DR_INVALID, "--%s is missing: %s", option_specs[required[i].id].name,
+                    required[i].what);
+        }
+    }
+    return DR_OK;
+}
+
+/* --- resolution and buckets ------------------------------------------------------------------ */
+
+static bool take_size(const char *text, size_t n, int *out)
+{
+    char number[16];
+    int64_t v = 0;
+    if (n == 0 || n >= sizeof number) {
+        return false;
+    }
+    memcpy(number, text, n);
+    number[n] = '\0';
+    if (!dr_parse_i64(number, &v) || v < 1 || v > 65536) {
+        return false;
+    }
+    *out = (int)v;
+    return true;
+}
+
+dr_status dr_options_resolution(const dr_options *o, int *width, int *height)
+{
+    const char *text = dr_opt_str(o, DR_OPT_resolution);
+    DR_CHECK(text != NULL, "--resolution is unset");
+    const char *comma = strchr(text, ',');
+    size_t n = comma != NULL ? (size_t)(comma - text) : strlen(text);
+    const char *second = comma != NULL ? comma + 1 : text;
+    if (!take_size(text, n, width) || !take_size(second, strlen(second), height)) {
+        DR_FAIL(DR_INVALID,
+                "--resolution: found '%s', expected a size in pixels such as 512, or "
+                "width,height such as 512,768",
+                text);
+    }
+    if (*width % 64 != 0 || *height % 64 != 0) {
+        int bad = *width % 64 != 0 ? *width : *height;
+        int below = bad / 64 * 64;
+        DR_FAIL(DR_INVALID,
+                "--resolution: found %d, expected a multiple of 64; the nearest are %d "
+                "and %d",
+                bad, below > 0 ? below : 64, below > 0 ? below + 64 : 128);
+    }
+    return DR_OK;
+}
+
+static dr_status check_buckets(const dr_options *o, int width, int height)
+{
+    int64_t steps = dr_opt_int(o, DR_OPT_bucket_reso_steps);
+    if (steps % 64 != 0) {
+        DR_FAIL(DR_INVALID,
+                "--bucket_reso_steps: found %lld, expected a multiple of 64 with "
+                "--enable_bucket",
+                (long long)steps);
+    }
+    if (dr_opt_flag(o, DR_OPT_bucket_no_upscale)) {
+        return DR_OK; /* the limits are not used */
+    }
+    int64_t least = dr_opt_int(o, DR_OPT_min_bucket_reso) / steps * steps;
+    int64_t most = (dr_opt_int(o, DR_OPT_max_bucket_reso) + steps - 1) / steps * steps;
+    int shorter = width < height ? width : height;
+    int longer = width < height ? height : width;
+    if (least < 1 || least > shorter) {
+        DR_FAIL(DR_INVALID,
+                "--min_bucket_reso: found %lld, expected %lld to the shorter side of "
+                "--resolution, %d",
+                (long long)dr_opt_int(o, DR_OPT_min_bucket_reso), (long long)steps, shorter);
+    }
+    if (most < longer) {
+        DR_FAIL(DR_INVALID,
+                "--max_bucket_reso: found %lld, expected at least the longer side of "
+                "--resolution, %d",
+                (long long)dr_opt_int(o, DR_OPT_max_bucket_reso), longer);
+    }
+    return DR_OK;
+}
+
+/* --- optimizer and schedule ------------------------------------------------------------------ */
+
+static dr_status take_beta(const char *text, size_t n, double *out)
+{
+    char number[64];
+    if (n < sizeof number) {
+        memcpy(number, text, n);
+        number[n] = '\0';
+    }
+    if (n >= sizeof number || !dr_parse_f64(number, out) || *out < 0.0 || *out >= 1.0) {
+        DR_FAIL(DR_INVALID,
+                "--optimizer_args betas: found '%.*s', expected a number in 0..1, 1 "
+                "excluded",
+                (int)n, text);
+    }
+    return DR_OK;
+}
+
+/* "0.9,0.999", in brackets or not. */
+static dr_status take_betas(const char *text, dr_adamw_options *out)
+{
+    size_t n = strlen(text);
+    bool brackets = n >= 2 && (text[0] == '(' || text[0] == '[');
+    const char *begin = brackets ? text + 1 : text;
+    const char *end = brackets ? text + n - 1 : text + n;
+    const char *comma = strchr(begin, ',');
+    if (comma == NULL || comma > end) {
+        DR_FAIL(DR_INVALID,
+                "--optimizer_args betas: found '%s', expected two numbers such as "
+                "0.9,0.999",
+                text);
+    }
+    DR_TRY(take_beta(begin, (size_t)(comma - begin), &out->beta1));
+    DR_TRY(take_beta(comma + 1, (size_t)(end - comma - 1), &out->beta2));
+    return DR_OK;
+}
+
+static dr_status take_nonnegative(const char *key, const char *text, double *out)
+{
+    if (!dr_parse_f64(text, out) || *out < 0.0) {
+        DR_FAIL(DR_INVALID, "--optimizer_args %s: found '%s', expected a number >= 0", key, text);
+    }
+    return DR_OK;
+}
+
+static dr_status take_adamw_argument(const char *key, const char *value, dr_adamw_options *out)
+{
+    static const char *const later[] = {"amsgrad",    "foreach",        "maximize",
+                                        "capturable", "differentiable", "fused"};
+    if (strcmp(key, "weight_decay") == 0) {
+        return take_nonnegative(key, value, &out->weight_decay);
+    }
+    if (strcmp(key, "eps") == 0) {
+        return take_nonnegative(key, value, &out->eps);
+    }
+    if (strcmp(key, "betas") == 0) {
+        return take_betas(value, out);
+    }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
+        if (strcmp(key, later[i]) == 0 && strcmp(value, "False") != 0) {
+            DR_FAIL(DR_UNSUPPORTED,
+                    "--optimizer_args %s is not available; available: "
+                    "weight_decay, betas, eps",
+                    key);
+        }
+        if (strcmp(key, later[i]) == 0) {
+            return DR_OK;
+        }
+    }
+    DR_FAIL(DR_INVALID,
+            "--optimizer_args: AdamW has no setting '%s'; expected weight_decay, betas "
+            "or eps",
+            key);
+}
+
+dr_status dr_options_adamw(const dr_options *o, dr_adamw_options *out)
+{
+    *out = (dr_adamw_options){.weight_decay = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    const dr_strv *list = dr_opt_list(o, DR_OPT_optimizer_args);
+    for (size_t i = 0; i < list->n; i++) {
+        const char *equals = strchr(list->at[i], '=');
+        char key[64];
+        size_t n = equals != NULL ? (size_t)(equals - list->at[i]) : 0;
+        if (n == 0 || n >= sizeof key) {
+            DR_FAIL(DR_INVALID, "--optimizer_args: found '%s', expected key=value", list->at[i]);
+        }
+        memcpy(key, list->at[i], n);
+        key[n] = '\0';
+        DR_TRY(take_adamw_argument(key, equals + 1, out));
+    }
+    return DR_OK;
+}
+
+static dr_status check_schedule(const dr_options *o)
+{
+    bool warm_up = dr_opt_steps(o, DR_OPT_lr_warmup_steps, INT32_MAX) > 0;
+    if (dr_opt_is(o, DR_OPT_lr_scheduler, "constant") && warm_up) {
+        DR_FAIL(DR_INVALID, "--lr_scheduler constant has no warm-up; use constant_with_warmup, or "
+                            "leave --lr_warmup_steps out");
+    }
+    /* 1e-7 is where diffusers' polynomial schedule ends */
+    if (dr_opt_is(o, DR_OPT_lr_scheduler, "polynomial") &&
+        !(dr_opt_float(o, DR_OPT_learning_rate) > 1e-7)) {
+        DR_FAIL(DR_INVALID,
+                "--lr_scheduler polynomial ends at 1e-07, so --learning_rate must be "
+                "larger; found %g",
+                dr_opt_float(o, DR_OPT_learning_rate));
+    }
+    return DR_OK;
+}
+
+/* --- the check as a whole --------------------------------------------------------------------- */
+
+dr_status dr_options_caption_extension(const dr_options *o, char *buf, size_t size)
+{
+    bool old = dr_opt_given(o, DR_OPT_caption_extention);
+    const char *text = dr_opt_str(o, old ? DR_OPT_caption_extention : DR_OPT_caption_extension);
+    int n = snprintf(buf, size, "%s%s", text[0] == '.' ? "" : ".", text);
+    if (n < 2 || (size_t)n >= size || strchr(text, '/') != NULL) {
+        DR_FAIL(DR_INVALID, "--caption_extension: found '%s', expected an ending such as .txt",
+                text);
+    }
+    return DR_OK;
+}
+
+static void apply_implications(dr_options *o)
+{
+    if (dr_opt_flag(o, DR_OPT_cache_latents_to_disk)) {
+        o->values[DR_OPT_cache_latents].i = 1;
+    }
+    if (dr_opt_flag(o, DR_OPT_v2) && dr_opt_given(o, DR_OPT_clip_skip)) {
+        dr_warn("--clip_skip with --v2 is unusual: SD 2.x takes the layer before the last already");
+    }
+}
+
+dr_status dr_options_check(dr_options *o)
+{
+    char extension[64];
+    dr_adamw_options adamw;
+    int width = 0;
+    int height = 0;
+    DR_TRY(check_exclusions(o));
+    DR_TRY(check_companions(o));
+    DR_TRY(dr_optset_check_available(o));
+    DR_TRY(check_required(o));
+    DR_TRY(dr_options_resolution(o, &width, &height));
+    if (dr_opt_flag(o, DR_OPT_enable_bucket)) {
+        DR_TRY(check_buckets(o, width, height));
+    }
+    DR_TRY(dr_options_adamw(o, &adamw));
+    DR_TRY(check_schedule(o));
+    DR_TRY(dr_options_caption_extension(o, extension, sizeof extension));
+    apply_implications(o);
+    return DR_OK;
+}
