@@ -21,7 +21,7 @@ typedef struct dr_folder_options {
     const char *reg_data_dir;      /* --reg_data_dir; NULL: none                             */
     const char *caption_extension; /* --caption_extension; a missing leading dot is added    */
     bool skip_bad_images;          /* --skip_bad_images: leave them out instead of failing   */
-    dr_probe_fn probe;             /* dr_image_probe_size of data/batch.h; tests give others */
+    dr_probe_fn probe;             /* dr_picture_check; tests give others  */
 } dr_folder_options;
 
 typedef struct dr_subset {    /* one <repeats>_<class> folder */

@@ -93,24 +93,21 @@ static int digit_value(uint32_t cp)
     return -1;
 }
 
-/* int() strips every Unicode space, but of a pure ASCII text only isspace() of C: the separators
- * 0x1c to 0x1f then stay and make it invalid. */
-static bool has_ascii_separator_only(const char *s, size_t n)
+/* int() strips C's white space and the spaces beyond ASCII, but not the separators 0x1c to 0x1f
+ * that str.strip() removes: they make the text invalid. */
+static bool has_separator(const char *s, size_t n)
 {
-    bool separator = false;
     for (size_t i = 0; i < n; i++) {
-        unsigned c = (unsigned char)s[i];
-        if (c >= 0x80) {
-            return false;
+        if (s[i] >= 0x1c && s[i] <= 0x1f) {
+            return true;
         }
-        separator = separator || (c >= 0x1c && c <= 0x1f);
     }
-    return separator;
+    return false;
 }
 
 bool dr_py_int(const char *s, size_t n, int64_t *out)
 {
-    if (has_ascii_separator_only(s, n)) {
+    if (has_separator(s, n)) {
         return false;
     }
     dr_py_strip(&s, &n);

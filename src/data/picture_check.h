@@ -1,0 +1,19 @@
+/*
+ * data/picture_check.h - is a picture file whole? Asked of all files before training starts.
+ *
+ * Layer:    data.
+ */
+#ifndef DR_DATA_PICTURE_CHECK_H
+#define DR_DATA_PICTURE_CHECK_H
+
+#include "data/buckets.h"
+
+/*
+ * Size of a JPEG or PNG file from its headers, after checking that it goes on to its end marker and
+ * has no more than DR_IMAGE_MAX_PIXELS. Decodes nothing, so damage inside the pixels is found only
+ * by dr_image_load; a cut-off file is found here. A dr_probe_fn.
+ * Errors: DR_FORMAT, DR_IO, with the path.
+ */
+DR_MUST_USE dr_status dr_picture_check(const char *path, dr_size_px *out);
+
+#endif
