@@ -154,6 +154,10 @@ void dr_float_repr(double v, char buf[32])
 {
     char digits[32];
     int precision = 1;
+    if (!isfinite(v)) { /* as Python spells them */
+        (void)snprintf(buf, 32, "%s", isnan(v) ? "nan" : v < 0.0 ? "-inf" : "inf");
+        return;
+    }
     do { /* the shortest %e that reads back */
         (void)snprintf(digits, sizeof digits, "%.*e", precision - 1, v);
     } while (strtod(digits, NULL) != v && precision++ < 17);

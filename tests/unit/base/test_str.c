@@ -2,6 +2,8 @@
 
 #include "base/str.h"
 
+#include <math.h>
+
 static void float_repr_is_pythons(void **state)
 {
     (void)state;
@@ -19,7 +21,10 @@ static void float_repr_is_pythons(void **state)
                  {1e-5, "1e-05"},
                  {1e15, "1000000000000000.0"},
                  {0.3, "0.3"},
-                 {0.1 + 0.2, "0.30000000000000004"}};
+                 {0.1 + 0.2, "0.30000000000000004"},
+                 {(double)INFINITY, "inf"},
+                 {(double)-INFINITY, "-inf"},
+                 {(double)NAN, "nan"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char buf[32];
         dr_float_repr(cases[i].v, buf);
