@@ -1,0 +1,37 @@
+#include "backend/cpu/backend_cpu.h"
+
+#include "backend/cpu/cpu_internal.h"
+
+static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
+{
+    switch (op) {
+    case DR_OP_conv2d:
+        return dr_cpu_conv2d_work(cx, args);
+    case DR_OP_conv2d_dx:
+        return dr_cpu_conv2d_dx_work(cx, args);
+    case DR_OP_conv2d_dw:
+        return dr_cpu_conv2d_dw_work(cx, args);
+    case DR_OP_groupnorm:
+        return dr_cpu_groupnorm_work(cx, args);
+    case DR_OP_groupnorm_backward:
+        return dr_cpu_groupnorm_backward_work(cx, args);
+    case DR_OP_attention:
+        return dr_cpu_attention_work(cx, args);
+    case DR_OP_attention_backward:
+        return dr_cpu_attention_backward_work(cx, args);
+    case DR_OP_sumsq:
+        return dr_cpu_sumsq_work(cx, args);
+    default:
+        return 0;
+    }
+}
+
+const dr_backend dr_backend_cpu = {
+    .name = "cpu",
+    .device = &dr_host_device,
+    .compute = DR_F32,
+    .work_bytes = work_bytes,
+#define X(op, group) .op = dr_cpu_##op,
+#include "ops/op_list.def"
+#undef X
+};

@@ -1,0 +1,145 @@
+/*
+ * With a stride, dx is cut into stride^2 classes of pixels that meet the same taps, so that nothing
+ * is multiplied by inserted zeros; with stride 1 there is one class, which is dx itself.
+ */
+#include "backend/cpu/cpu_conv2d.h"
+
+#include <string.h>
+
+typedef struct dx_job {
+    const dr_conv2d_dx_args *a;
+    dr_cpu_image dy;
+    dr_cpu_blocks b; /* of the largest class */
+    int64_t samples;
+    float *work;
+    int64_t panel_floats, out_floats; /* of one thread */
+} dx_job;
+
+/* Pixels class, class + stride, ... of n. */
+static int64_t class_size(int64_t n, int class, int stride)
+{
+    return class < n ? (n - class + stride - 1) / stride : 0;
+}
+
+static dx_job plan_dx(const dr_conv2d_dx_args *a)
+{
+    dx_job j = {.a = a, .dy = dr_cpu_image_of(a->dy), .samples = a->dx->dim[0]};
+    const int s = a->geom.stride;
+    const int64_t rows =
+        j.samples * class_size(a->dx->dim[1], 0, s) * class_size(a->dx->dim[2], 0, s);
+    j.b = dr_cpu_conv_blocks(rows, a->dx->dim[3], j.dy.c);
+    j.panel_floats = dr_cpu_lines(j.b.mb * j.dy.c);
+    j.out_floats = s == 1 ? 0 : dr_cpu_lines(j.b.mb * j.b.nb);
+    return j;
+}
+
+/* panel[row, :] = dy[pixel whose tap (kh, kw) falls on the row's pixel, :], zero where none. */
+static void gather_dy(float *panel, const dx_job *j, const dr_cpu_grid *class_grid, int h0, int w0,
+                      int64_t row0, int64_t rows, int kh, int kw)
+{
+    const dr_conv2d_geom *g = &j->a->geom;
+    const dr_cpu_image *dy = &j->dy;
+    dr_cpu_pixel p = dr_cpu_pixel_of(class_grid, row0);
+    for (int64_t r = 0; r < rows; r++, dr_cpu_next_pixel(class_grid, &p), panel += dy->c) {
+        const int64_t h = p.h * g->stride + h0 + g->top - kh;
+        const int64_t w = p.w * g->stride + w0 + g->left - kw;
+        if (h < 0 || w < 0 || h / g->stride >= dy->h || w / g->stride >= dy->w) {
+            memset(panel, 0, (size_t)dy->c * sizeof *panel);
+        } else {
+            const int64_t at = (p.n * dy->h + h / g->stride) * dy->w + w / g->stride;
+            memcpy(panel, dy->data + at * dy->c, (size_t)dy->c * sizeof *panel);
+        }
+    }
+}
+
+/* Writes a block of a stride class to its places in dx. */
+DR_CPU_CLONES
+static void scatter_dx(const dx_job *j, const dr_cpu_grid *class_grid, int h0, int w0, int64_t row0,
+                       const dr_cpu_matmul *mm, int64_t n0)
+{
+    const dr_tensor *dx = j->a->dx;
+    const int s = j->a->geom.stride;
+    dr_cpu_pixel p = dr_cpu_pixel_of(class_grid, row0);
+    for (int64_t r = 0; r < mm->m; r++, dr_cpu_next_pixel(class_grid, &p)) {
+        const int64_t at = (p.n * dx->dim[1] + p.h * s + h0) * dx->dim[2] + p.w * s + w0;
+        float *restrict dst = (float *)dx->data + at * dx->dim[3] + n0;
+        const float *restrict src = mm->c + r * mm->ldc;
+        for (int64_t c = 0; c < mm->n; c++) {
+            dst[c] = j->a->mode == DR_ADD ? dst[c] + src[c] : src[c];
+        }
+    }
+}
+
+/* One block of one class: class number outermost, so that task numbers are dense. */
+static void dx_task(const void *job, int64_t i, int thread)
+{
+    const dx_job *j = job;
+    const dr_conv2d_geom *g = &j->a->geom;
+    const int64_t n = j->a->dx->dim[3];
+    const int64_t per_class = j->b.n_rows * j->b.n_cols;
+    const int h0 = (int)(i / per_class) / g->stride;
+    const int w0 = (int)(i / per_class) % g->stride;
+    const dr_cpu_grid cg = {class_size(j->a->dx->dim[1], h0, g->stride),
+                            class_size(j->a->dx->dim[2], w0, g->stride)};
+    const int64_t m0 = i % per_class / j->b.n_cols * j->b.mb;
+    const int64_t n0 = i % j->b.n_cols * j->b.nb;
+    const int64_t rows = j->samples * cg.h * cg.w;
+    if (m0 >= rows) {
+        return;
+    }
+    float *panel = j->work + thread * (j->panel_floats + j->out_floats);
+    const bool direct = g->stride == 1;
+    const int64_t kernel = (int64_t)g->kh * g->kw * n;
+    dr_cpu_matmul mm = {.m = dr_cpu_min(j->b.mb, rows - m0),
+                        .n = dr_cpu_min(j->b.nb, n - n0),
+                        .k = j->dy.c,
+                        .alpha = 1.0f,
+                        .beta = direct && j->a->mode == DR_ADD ? 1.0f : 0.0f,
+                        .a = panel,
+                        .c = direct ? (float *)j->a->dx->data + m0 * n + n0
+                                    : panel + j->panel_floats,
+                        .lda = j->dy.c,
+                        .ldb = kernel,
+                        .ldc = direct ? n : j->b.nb};
+    bool any = false;
+    for (int t = 0; t < g->kh * g->kw; t++) {
+        const int kh = t / g->kw;
+        const int kw = t % g->kw;
+        if ((h0 + g->top - kh) % g->stride != 0 || (w0 + g->left - kw) % g->stride != 0) {
+            continue;
+        }
+        gather_dy(panel, j, &cg, h0, w0, m0, mm.m, kh, kw);
+        mm.b = (const float *)j->a->w->data + t * n + n0;
+        dr_cpu_gemm(&mm);
+        mm.beta = 1.0f;
+        any = true;
+    }
+    if (!any) { /* stride above the kernel: no tap meets these pixels */
+        memset(mm.c, 0, (size_t)(j->b.mb * mm.ldc) * sizeof *mm.c);
+    }
+    if (!direct) {
+        scatter_dx(j, &cg, h0, w0, m0, &mm, n0);
+    }
+}
+
+size_t dr_cpu_conv2d_dx_work(const dr_context *cx, const dr_conv2d_dx_args *a)
+{
+    if (dr_cpu_conv_is_linear(&a->geom)) {
+        return 0;
+    }
+    const dx_job j = plan_dx(a);
+    return (size_t)((j.panel_floats + j.out_floats) * cx->threads) * sizeof(float);
+}
+
+dr_status dr_cpu_conv2d_dx(dr_context *cx, const dr_conv2d_dx_args *a)
+{
+    if (dr_cpu_conv_is_linear(&a->geom)) {
+        const dr_linear_dx_args l = {.dy = a->dy, .w = a->w, .dx = a->dx, .mode = a->mode};
+        return dr_cpu_linear_dx(cx, &l);
+    }
+    dx_job j = plan_dx(a);
+    j.work = cx->work;
+    const int64_t classes = (int64_t)a->geom.stride * a->geom.stride;
+    dr_cpu_run(cx, classes * j.b.n_rows * j.b.n_cols, dx_task, &j);
+    return DR_OK;
+}

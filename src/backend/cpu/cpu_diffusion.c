@@ -1,0 +1,82 @@
+#include "backend/cpu/cpu_internal.h"
+
+#include <math.h>
+
+/* These run over latents: tens of thousands of elements. A task is one sample. */
+
+static void mix_task(const void *job, int64_t n, int thread)
+{
+    (void)thread;
+    const dr_mix_args *m = job;
+    const int64_t count = dr_numel(m->x) / m->x->dim[0];
+    const float a = ((const float *)m->a->data)[n];
+    const float b = ((const float *)m->b->data)[n];
+    const float *x = (const float *)m->x->data + n * count;
+    const float *z = (const float *)m->z->data + n * count;
+    float *y = (float *)m->y->data + n * count;
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) {
+        y[i] = a * x[i] + b * z[i];
+    }
+}
+
+dr_status dr_cpu_mix(dr_context *cx, const dr_mix_args *a)
+{
+    dr_cpu_run(cx, a->x->dim[0], mix_task, a);
+    return DR_OK;
+}
+
+static void mse_task(const void *job, int64_t n, int thread)
+{
+    (void)thread;
+    const dr_mse_args *m = job;
+    const int64_t count = dr_numel(m->pred) / m->pred->dim[0];
+    const float *p = (const float *)m->pred->data + n * count;
+    const float *t = (const float *)m->target->data + n * count;
+    double sum = 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        const float d = p[i] - t[i];
+        sum += (double)d * (double)d;
+    }
+    ((float *)m->loss->data)[n] = (float)(sum / (double)count);
+    if (m->dpred == NULL) {
+        return;
+    }
+    const float scale = ((const float *)m->weight->data)[n] * 2.0f / (float)count;
+    float *dpred = (float *)m->dpred->data + n * count;
+    for (int64_t i = 0; i < count; i++) {
+        dpred[i] = scale * (p[i] - t[i]);
+    }
+}
+
+dr_status dr_cpu_mse(dr_context *cx, const dr_mse_args *a)
+{
+    dr_cpu_run(cx, a->pred->dim[0], mse_task, a);
+    return DR_OK;
+}
+
+static void posterior_task(const void *job, int64_t n, int thread)
+{
+    (void)thread;
+    const dr_posterior_sample_args *a = job;
+    const int64_t c = dr_cols(a->z);
+    const int64_t rows = dr_rows(a->z) / a->z->dim[0];
+    for (int64_t r = n * rows; r < (n + 1) * rows; r++) {
+        const float *mean = (const float *)a->moments->data + r * 2 * c;
+        const float *logvar = mean + c;
+        float *z = (float *)a->z->data + r * c;
+        for (int64_t i = 0; i < c; i++) {
+            z[i] = mean[i];
+            if (a->noise != NULL) {
+                const float clamped = fminf(fmaxf(logvar[i], -30.0f), 20.0f);
+                z[i] += expf(0.5f * clamped) * ((const float *)a->noise->data)[r * c + i];
+            }
+        }
+    }
+}
+
+dr_status dr_cpu_posterior_sample(dr_context *cx, const dr_posterior_sample_args *a)
+{
+    dr_cpu_run(cx, a->z->dim[0], posterior_task, a);
+    return DR_OK;
+}
