@@ -8,6 +8,7 @@
 #ifndef DR_UNET_NAMES_H
 #define DR_UNET_NAMES_H
 
+#include "models/names.h"
 #include "models/unet/unet.h"
 
 /*
@@ -15,12 +16,6 @@
  * False when the name is none of this network's.
  */
 bool dr_unet_ldm_name(const dr_unet_config *c, const char *name, char *buf, size_t size);
-
-/* Shape of a tensor of the file by name; false when the file has none of that name. */
-typedef struct dr_shape_source {
-    bool (*shape_of)(void *user, const char *name, int *rank, int64_t dim[DR_MAX_RANK]);
-    void *user;
-} dr_shape_source;
 
 /*
  * Config from the shapes of an LDM checkpoint. Head counts do not show in shapes: SD 1.x has 8
