@@ -15,5 +15,8 @@
  * Errors: DR_FORMAT, DR_IO, with the path.
  */
 DR_MUST_USE dr_status dr_picture_check(const char *path, dr_size_px *out);
+/* The same by decoding the whole picture: finds all damage, at the price of a decode. With
+ * --skip_bad_images, so that no damaged picture is met later. */
+DR_MUST_USE dr_status dr_picture_check_decoding(const char *path, dr_size_px *out);
 
 #endif

@@ -7,8 +7,11 @@
  *   name HEX                            repeats and class tokens of a folder name
  *   caption KEEP SEPARATOR HEX          processed with tag dropout that never happens
  *   tree TRAIN REG EXTENSION            the dataset of two folders (REG "-": none)
+ *   pixels LO W H MODE FLIP PICTURE OUT writes the sample's floats to OUT; answers width, height
  */
 #include "base/arena.h"
+#include "base/file.h"
+#include "data/batch.h"
 #include "data/caption.h"
 #include "data/dataset.h"
 #include "data/picture_check.h"
@@ -150,6 +153,41 @@ static void answer_tree(char *line)
     dr_arena_deinit(&arena);
 }
 
+static dr_status write_pixels(const dr_bucket_options *o, const char *path, bool flip,
+                              const char *out, dr_arena *arena)
+{
+    dr_bucket_set set;
+    dr_bucket_set_build(&set, o, arena);
+    dr_dataset_image image = {.path = path};
+    DR_TRY(dr_picture_check(path, &image.size));
+    DR_TRY(dr_bucket_fit_image(&set, image.size, &image.fit));
+    size_t n = (size_t)image.fit.bucket.w * (size_t)image.fit.bucket.h * 3;
+    float *nhwc = dr_arena_array(arena, n, sizeof *nhwc);
+    DR_TRY(dr_sample_pixels(&image, flip, nhwc));
+    DR_TRY(dr_file_write(out, nhwc, n * sizeof *nhwc));
+    (void)printf("%d %d", image.fit.bucket.w, image.fit.bucket.h);
+    return DR_OK;
+}
+
+static void answer_pixels(const char *line)
+{
+    int v[5] = {0, 0, 0, 2048, 64};
+    int mode = 0;
+    int flip = 0;
+    char path[2048], out[2048];
+    if (sscanf(line, "pixels %d %d %d %d %d %2047s %2047s", &v[2], &v[0], &v[1], &mode, &flip, path,
+               out) != 7) {
+        return;
+    }
+    dr_arena arena;
+    dr_arena_init(&arena);
+    dr_bucket_options o = read_options(v, mode);
+    if (write_pixels(&o, read_hex(path), flip == 1, read_hex(out), &arena) != DR_OK) {
+        (void)printf("error %s", dr_error_message());
+    }
+    dr_arena_deinit(&arena);
+}
+
 int main(void)
 {
     static char line[LINE_BYTES];
@@ -165,6 +203,8 @@ int main(void)
             answer_caption(line);
         } else if (strncmp(line, "tree ", 5) == 0) {
             answer_tree(line);
+        } else if (strncmp(line, "pixels ", 7) == 0) {
+            answer_pixels(line);
         }
         (void)putchar('\n');
         (void)fflush(stdout);

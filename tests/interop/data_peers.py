@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Compares dreamrun's data layer with Python itself and with a transcription of sd-scripts' rules.
 
-    data_peers.py BUILD_DIR        (needs no packages)
+    data_peers.py BUILD_DIR [PHOTO_DIR]     PHOTO_DIR: *.jpg in sub-folders; default
+                                            $DR_SHARED/dreambooth. Needs cv2, PIL, numpy.
 
 - buckets: make_bucket_resolutions and BucketManager.select_bucket, in Python arithmetic
 - folder names: Python's own int() and str.split()
 - captions: Python's own str.strip(), str.split(), text files read by open(..., "rt")
 - whole folders: Python's glob, os.path.splitext, sorting, and the regularisation loop
+- pixels of a sample: Pillow and OpenCV in sd-scripts' order, bit for bit, on the photos
 
 Ends with "N passed, N failed"; exit status 1 when something failed.
 """
@@ -19,6 +21,10 @@ import subprocess
 import sys
 import tempfile
 import zlib
+
+import cv2
+import numpy as np
+from PIL import Image
 
 EXTENSIONS = [".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG"]  # what dreamrun reads
 MAX_SIDE = 65500  # dreamrun refuses larger resized pictures
@@ -320,8 +326,44 @@ def check_trees(driver, score, rng, n):
                           " ".join(f"{to_hex(p)}:{r}:{to_hex(c)}" for p, r, c in want))
 
 
+# ---- pixels --------------------------------------------------------------------------------------
+
+def sample_pixels(path, sizes, area, mode, flip):
+    """What sd-scripts feeds to the VAE: load, resize, centre crop, flip, scale."""
+    with Image.open(path) as picture:
+        image = np.array(picture.convert("RGB"))
+    h, w = image.shape[:2]
+    (bw, bh), (rw, rh) = select_no_upscale(area, 64, w, h) if mode == 1 else select_predefined(sizes, w, h)
+    if (rw, rh) != (w, h):
+        if w >= rw and h >= rh:
+            image = cv2.resize(image, (rw, rh), interpolation=cv2.INTER_AREA)
+        else:
+            image = np.array(Image.fromarray(image).resize((rw, rh), Image.Resampling.LANCZOS))
+    x, y = (rw - bw) // 2, (rh - bh) // 2
+    image = image[y:y + bh, x:x + bw]
+    image = image[:, ::-1] if flip else image
+    return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+
+
+def check_pixels(driver, score, rng, photos):
+    with tempfile.TemporaryDirectory() as top:
+        out = os.path.join(top, "out.f32")
+        for path in photos:
+            w, h = rng.choice([(512, 512), (768, 512), (256, 256), (1024, 1024), (128, 64)])
+            mode, flip = rng.randrange(3), rng.randrange(2)
+            lo = min(w, h, 256)
+            sizes = [(w, h)] if mode == 2 else bucket_list(w, h, lo, 2048, 64)
+            question = f"pixels {lo} {w} {h} {mode} {flip} {to_hex(path)} {to_hex(out)}"
+            want = sample_pixels(path, sizes, w * h, mode, flip)
+            got = driver.ask([question])[0]
+            score.compare(f"{path} {question}", got, f"{want.shape[1]} {want.shape[0]}")
+            if got == f"{want.shape[1]} {want.shape[0]}":
+                pixels = np.fromfile(out, np.float32).reshape(want.shape)
+                score.compare(f"{path} {question}", int((pixels != want).sum()), 0)
+
+
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         print(__doc__)
         return 64
     driver, score, rng = Driver(sys.argv[1]), Score(), random.Random(20240517)
@@ -329,9 +371,14 @@ def main():
     check_names(driver, score, rng, 20000)
     check_captions(driver, score, rng, 20000)
     check_trees(driver, score, rng, 300)
+    shared = os.path.join(os.environ.get("DR_SHARED", ""), "dreambooth")
+    folder = sys.argv[2] if len(sys.argv) == 3 else shared
+    photos = sorted(glob.glob(os.path.join(folder, "*", "*.jpg")))
+    check_pixels(driver, score, rng, photos)
     driver.process.stdin.close()
     driver.process.wait()
-    print(f"{score.passed} passed, {score.failed} failed")
+    skipped = "" if photos else f" (pixels were not compared: no *.jpg in sub-folders of {folder})"
+    print(f"{score.passed} passed, {score.failed} failed{skipped}")
     return 1 if score.failed else 0
 
 

@@ -68,6 +68,24 @@ static void truncated_png_is_found(void **state)
     free(cut);
 }
 
+static void damage_inside_is_found_by_decoding(void **state)
+{
+    (void)state;
+    char *path = write_picture("damaged.png");
+    dr_size_px size;
+    assert_ok(dr_picture_check_decoding(path, &size));
+    assert_true(size.w == 12 && size.h == 8);
+    char *data = NULL;
+    size_t n = 0;
+    assert_ok(dr_file_read(path, 1u << 20, &data, &n));
+    data[n / 2] = (char)(data[n / 2] ^ 0x55); /* somewhere in the compressed pixels */
+    assert_ok(dr_file_write(path, data, n));
+    assert_ok(dr_picture_check(path, &size));
+    assert_error(dr_picture_check_decoding(path, &size), DR_FORMAT, "damaged.png");
+    free(data);
+    free(path);
+}
+
 /* Real photos, one of each folder (some with thumbnails inside). */
 static void truncated_photos_are_found(void **state)
 {
@@ -122,6 +140,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(truncated_png_is_found),
         cmocka_unit_test(truncated_photos_are_found),
+        cmocka_unit_test(damage_inside_is_found_by_decoding),
         cmocka_unit_test(pixels_are_resized_cropped_and_scaled),
     };
     return DR_TEST_MAIN("pictures", tests);
