@@ -159,7 +159,7 @@ static dr_status run(jpeg_job *job, const dr_image_bytes *in, const dr_image_inf
     jpeg_mem_src(c, in->data, (unsigned long)in->size);
     (void)jpeg_read_header(c, TRUE);
     if (c->image_width != (JDIMENSION)info->width || c->image_height != (JDIMENSION)info->height) {
-        DR_FAIL(DR_FORMAT, "%s: damaged JPEG: two frame headers, %d x %d and %u x %u pixels; %s",
+        DR_FAIL(DR_FORMAT, "%s: damaged JPEG: its headers disagree, %d x %d or %u x %u pixels; %s",
                 in->path, info->width, info->height, c->image_width, c->image_height,
                 DR_IMAGE_RESAVE);
     }

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/checked.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,9 @@ static dr_status build_axis(lanczos_axis *axis, int source, int dest)
     double shrink = fmax(scale, 1.0);
     double support = LOBES * shrink;
     double *scratch = NULL;
+    if (support > INT_MAX / 4) {
+        DR_FAIL(DR_NOMEM, "scaling %d to %d pixels needs too large a filter", source, dest);
+    }
     axis->taps = (int)ceil(support) * 2 + 1;
     DR_TRY(alloc_axis(axis, dest, &scratch));
     for (int i = 0; i < dest; i++) {

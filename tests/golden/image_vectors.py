@@ -162,6 +162,7 @@ def jpeg_files():
     yield "jpeg_420_progressive", save(rgb, subsampling=2, progressive=True)
     yield "jpeg_restart", save(rgb, subsampling=2, restart_marker_blocks=1)
     yield "jpeg_gray", save(gray)
+    yield "jpeg_gray_progressive", save(gray, progressive=True)
     yield "jpeg_rgb", save(rgb, keep_rgb=True)
     data = save(cmyk)
     yield "jpeg_cmyk", data

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "image/image.h"
+#include "image_fnv.h"
 #include "image_vectors.h"
 
 #include <stdio.h>
@@ -9,16 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static uint64_t fnv1a(const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ p[i]) * UINT64_C(0x100000001B3);
-    }
-    return h;
-}
 
 static char *path_in_tmp(const char *name)
 {
@@ -185,6 +176,66 @@ static void harmless_bytes_between_segments_are_accepted(void **state)
     free(copy);
 }
 
+/* Index of the n-th segment that begins with FF marker, n counted from 0. */
+static size_t find_marker(const decode_case *c, unsigned char marker, int n)
+{
+    for (size_t i = 0; i + 1 < c->size; i++) {
+        if (c->data[i] == 0xFF && c->data[i + 1] == marker && n-- == 0) {
+            return i;
+        }
+    }
+    fail_msg("%s has no such marker %02X", c->name, marker);
+    return 0;
+}
+
+static void endless_progressive_scans_are_refused(void **state)
+{
+    (void)state;
+    const decode_case *c = find_case("jpeg_gray_progressive");
+    size_t begin = find_marker(c, 0xC4, 1); /* tables and data of the second scan: AC 1 to 5 */
+    size_t end = find_marker(c, 0xC4, 2);
+    size_t bits = find_marker(c, 0xDA, 1) + 9 - begin; /* its Ah and Al */
+    assert_true(begin + bits < end && c->data[begin + bits] == 0x02);
+    const size_t n = end - begin;
+    const size_t copies = 600;
+    unsigned char *data = calloc(c->size + n * copies, 1);
+    memcpy(data, c->data, c->size - 2);
+    unsigned char *to = data + c->size - 2;
+    for (size_t i = 0; i < copies; i++, to += n) {
+        memcpy(to, c->data + begin, n);
+        to[bits] = 0x00; /* full precision: a scan that may come again and again */
+    }
+    memcpy(to, "\xFF\xD9", 2);
+    char *path = write_tmp("scans.jpg", data, c->size + n * copies);
+    dr_image img;
+    assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "more than 500 scans");
+    free(path);
+    free(data);
+}
+
+static void jpegs_of_odd_kinds_are_refused(void **state)
+{
+    (void)state;
+    const decode_case *c = find_case("jpeg_444");
+    unsigned char copy[2048];
+    memcpy(copy, c->data, c->size);
+    copy[find_marker(c, 0xC0, 0) + 4] = 12;
+    char *path = write_tmp("bits12.jpg", copy, c->size);
+    dr_image img;
+    assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "precision 12");
+    free(path);
+    const unsigned char two[] = {0xFF, 0xD8, 0xFF, 0xC0, 0, 14,   8,  0,    5,    0,   7,
+                                 2,    1,    0x11, 0,    2, 0x11, 0,  0xFF, 0xDA, 0,   10,
+                                 2,    1,    0,    2,    0, 0,    63, 0,    0xFF, 0xD9};
+    path = write_tmp("two.jpg", two, sizeof two);
+    assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "2 colour components");
+    free(path);
+    const unsigned char no_frame[] = {0xFF, 0xD8, 0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 0xFF, 0xD9};
+    path = write_tmp("no_frame.jpg", no_frame, sizeof no_frame);
+    assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "no frame header");
+    free(path);
+}
+
 static void bombs_are_refused_before_memory_is_taken(void **state)
 {
     (void)state;
@@ -296,6 +347,8 @@ int main(void)
         cmocka_unit_test(damaged_jpegs_never_crash),
         cmocka_unit_test(lost_entropy_data_is_an_error_not_gray),
         cmocka_unit_test(harmless_bytes_between_segments_are_accepted),
+        cmocka_unit_test(endless_progressive_scans_are_refused),
+        cmocka_unit_test(jpegs_of_odd_kinds_are_refused),
         cmocka_unit_test(bombs_are_refused_before_memory_is_taken),
         cmocka_unit_test(zero_sizes_are_refused),
         cmocka_unit_test(wrong_files_are_named_for_what_they_are),

@@ -3,8 +3,10 @@
 #include "base/file.h"
 #include "image/png_write.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static char *path_in_tmp(const char *name)
 {
@@ -78,6 +80,37 @@ static void unwritable_places_and_texts_are_refused(void **state)
     dr_image_free(&img);
 }
 
+static void full_disk_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    dr_image img = {0};
+    assert_ok(dr_image_alloc(&img, 400, 400));
+    uint32_t noise = 1;
+    for (int i = 0; i < 400 * 400 * 3; i++) {
+        noise = noise * 1664525u + 1013904223u;
+        img.pixels[i] = (unsigned char)(noise >> 24);
+    }
+    char *dir = path_in_tmp("full");
+    assert_ok(dr_mkdirs(dir));
+    char *path = dr_path_join(dir, "a.png");
+    struct rlimit old;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    struct rlimit small = {.rlim_cur = 10000, .rlim_max = old.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN); /* writes fail with EFBIG instead */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    dr_status st = dr_png_write(path, &img, NULL, 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    (void)signal(SIGXFSZ, handler);
+    assert_error(st, DR_IO, "a.png: cannot write");
+    dr_strv names = {0};
+    assert_ok(dr_list_dir(dir, &names));
+    assert_int_equal(names.n, 0);
+    dr_strv_free(&names);
+    dr_image_free(&img);
+    free(path);
+    free(dir);
+}
+
 static void grid_places_pictures_row_by_row(void **state)
 {
     (void)state;
@@ -121,6 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_png_reads_back_with_its_texts),
         cmocka_unit_test(unwritable_places_and_texts_are_refused),
+        cmocka_unit_test(full_disk_leaves_nothing_behind),
         cmocka_unit_test(grid_places_pictures_row_by_row),
         cmocka_unit_test(grid_with_more_columns_than_pictures_is_one_row),
     };

@@ -1,21 +1,11 @@
 #include "dr_test.h"
 
 #include "image/resize.h"
+#include "image_fnv.h"
 #include "image_vectors.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* FNV-1a, 64 bits: what tests/golden/image_vectors.py hashes its results with. */
-static uint64_t fnv1a(const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    uint64_t h = UINT64_C(0xCBF29CE484222325);
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ p[i]) * UINT64_C(0x100000001B3);
-    }
-    return h;
-}
 
 /* The generator's noise(). */
 static void fill_noise(dr_image *img, uint32_t seed)
