@@ -1,0 +1,102 @@
+#include "op_cases.h"
+
+#include "dr_test.h"
+
+static dr_tensor *image(dr_op_run *r, dr_op_role role, const char *name, const dr_conv_case *c)
+{
+    return dr_op_tensor(r, role, name, 1.0, 4, DR_DIMS(c->n, c->h, c->w, c->in));
+}
+
+static dr_tensor *output(dr_op_run *r, dr_op_role role, const char *name, const dr_conv_case *c)
+{
+    const dr_conv2d_geom *g = &c->geom;
+    return dr_op_tensor(r, role, name, 1.0, 4,
+                        DR_DIMS(c->n, dr_conv2d_out(c->h, g->kh, g->stride, g->top, g->bottom),
+                                dr_conv2d_out(c->w, g->kw, g->stride, g->left, g->right), c->out));
+}
+
+static dr_tensor *filter(dr_op_run *r, dr_op_role role, const char *name, const dr_conv_case *c)
+{
+    return dr_op_tensor(r, role, name, 1.0, 4, DR_DIMS(c->out, c->geom.kh, c->geom.kw, c->in));
+}
+
+void dr_case_conv2d(dr_op_run *r, const void *params)
+{
+    const dr_conv_case *c = params;
+    const dr_conv2d_args a = {
+        .geom = c->geom,
+        .x = image(r, DR_OP_INPUT, "x", c),
+        .w = filter(r, DR_OP_INPUT, "w", c),
+        .b = c->no_bias ? NULL : dr_op_tensor(r, DR_OP_INPUT, "b", 1.0, 1, DR_DIMS(c->out)),
+        .y = output(r, DR_OP_SET, "y", c)};
+    assert_ok(dr_conv2d(&r->cx, &a));
+}
+
+void dr_case_conv2d_dx(dr_op_run *r, const void *params)
+{
+    const dr_conv_case *c = params;
+    const dr_conv2d_dx_args a = {
+        .geom = c->geom,
+        .dy = output(r, DR_OP_INPUT, "dy", c),
+        .w = filter(r, DR_OP_INPUT, "w", c),
+        .dx = dr_op_gradient(r, c->mode, "dx", 4, DR_DIMS(c->n, c->h, c->w, c->in)),
+        .mode = c->mode};
+    assert_ok(dr_conv2d_dx(&r->cx, &a));
+}
+
+void dr_case_conv2d_dw(dr_op_run *r, const void *params)
+{
+    const dr_conv_case *c = params;
+    const dr_conv2d_dw_args a = {
+        .geom = c->geom,
+        .dy = output(r, DR_OP_INPUT, "dy", c),
+        .x = image(r, DR_OP_INPUT, "x", c),
+        .dw = c->no_dw ? NULL : filter(r, DR_OP_ACCUMULATED, "dw", c),
+        .db = c->no_bias ? NULL : dr_op_gradient(r, DR_ADD, "db", 1, DR_DIMS(c->out))};
+    assert_ok(dr_conv2d_dw(&r->cx, &a));
+}
+
+/* kh, kw, stride, top, left, bottom, right */
+#define SAME3                                                                                      \
+    {                                                                                              \
+        3, 3, 1, 1, 1, 1, 1                                                                        \
+    }
+#define DOWN3                                                                                      \
+    {                                                                                              \
+        3, 3, 2, 1, 1, 1, 1                                                                        \
+    }
+#define VAE_DOWN                                                                                   \
+    {                                                                                              \
+        3, 3, 2, 0, 0, 1, 1                                                                        \
+    }
+#define POINT                                                                                      \
+    {                                                                                              \
+        1, 1, 1, 0, 0, 0, 0                                                                        \
+    }
+
+static const dr_conv_case one = {1, 1, 1, 1, 1, POINT, DR_SET, false, false};
+static const dr_conv_case same = {2, 5, 7, 31, 33, SAME3, DR_ADD, false, false};
+static const dr_conv_case first = {1, 9, 9, 4, 77, SAME3, DR_SET, true, false};
+static const dr_conv_case last = {3, 3, 1, 77, 4, SAME3, DR_SET, false, true};
+static const dr_conv_case down = {2, 8, 6, 33, 31, DOWN3, DR_SET, false, false};
+static const dr_conv_case odd_down = {1, 7, 5, 3, 5, DOWN3, DR_ADD, false, false};
+static const dr_conv_case vae_down = {2, 8, 6, 31, 33, VAE_DOWN, DR_SET, false, false};
+static const dr_conv_case odd_vae_down = {1, 5, 7, 3, 5, VAE_DOWN, DR_ADD, false, false};
+static const dr_conv_case point = {2, 3, 5, 77, 65, POINT, DR_ADD, false, false};
+
+#define SCENARIOS(op, body)                                                                        \
+    {op, "1x1x1", body, &one}, {op, "3x3", body, &same}, {op, "3x3 of 4 channels", body, &first},  \
+        {op, "3x3 to 4 channels", body, &last}, {op, "stride 2", body, &down},                     \
+        {op, "stride 2, odd sizes", body, &odd_down},                                              \
+        {op, "stride 2, padded right and bottom", body, &vae_down},                                \
+        {op, "the same, odd sizes", body, &odd_vae_down},                                          \
+    {                                                                                              \
+        op, "1x1", body, &point                                                                    \
+    }
+
+static const dr_op_scenario scenarios[] = {
+    SCENARIOS(DR_OP_conv2d, dr_case_conv2d),
+    SCENARIOS(DR_OP_conv2d_dx, dr_case_conv2d_dx),
+    SCENARIOS(DR_OP_conv2d_dw, dr_case_conv2d_dw),
+};
+const dr_op_suite dr_conv_suite = DR_OP_SUITE(scenarios);

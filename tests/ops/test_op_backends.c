@@ -1,0 +1,197 @@
+/*
+ * Every scenario of every op, on every backend: the same numbers as ref64 within the table of
+ * tolerances, the same bits for 1, 2 and 3 threads, nothing touched but the outputs.
+ *
+ * DR_OP_MEASURE=1 prints, instead of testing, the largest errors over 10 seeds times 4: the lines
+ * of tolerances.h.
+ */
+#include "backends.h"
+#include "backend/ref/backend_ref.h"
+#include "base/arena.h"
+#include "dr_test.h"
+#include "op_cases.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEST_SEEDS = 3, MEASURE_SEEDS = 10 };
+
+static const dr_op_suite *const groups[] = {
+    &dr_linear_suite,    &dr_conv_suite,      &dr_norm_suite,
+    &dr_attention_suite, &dr_pointwise_suite, &dr_layout_suite,
+    &dr_embedding_suite, &dr_diffusion_suite, &dr_optimizer_suite,
+};
+enum { GROUPS = sizeof groups / sizeof groups[0] };
+
+typedef struct subject {
+    const dr_backend *backend;
+    const dr_op_scenario *scenario;
+} subject;
+
+/* Errors of one output; NaN counts as infinite. */
+static dr_op_tolerance errors(const dr_op_array *got, const dr_op_array *want)
+{
+    const size_t n = (size_t)dr_numel(&want->tensor);
+    double *g = dr_op_values_after(got);
+    double *w = dr_op_values_after(want);
+    double diff = 0.0;
+    double norm = 0.0;
+    double max_diff = 0.0;
+    double max_want = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = fabs(g[i] - w[i]);
+        diff += d * d;
+        norm += w[i] * w[i];
+        max_diff = d > max_diff || isnan(d) ? d : max_diff;
+        max_want = fmax(max_want, fabs(w[i]));
+    }
+    free(g);
+    free(w);
+    dr_op_tolerance e = {sqrt(diff), max_diff};
+    if (norm > 0.0) {
+        e = (dr_op_tolerance){sqrt(diff / norm), max_diff / max_want};
+    }
+    return isfinite(e.l2) ? e : (dr_op_tolerance){INFINITY, INFINITY};
+}
+
+/* The largest errors over the outputs of a scenario, with the name of the output. */
+static dr_op_tolerance compare(const subject *s, uint64_t seed, const char **where)
+{
+    dr_op_run got;
+    dr_op_run want;
+    const dr_op_setup setup = {.backend = s->backend, .threads = 2, .seed = seed};
+    const dr_op_setup oracle = {.backend = &dr_backend_ref_f64, .threads = 2, .seed = seed};
+    dr_op_run_execute(&got, &setup, s->scenario);
+    dr_op_run_execute(&want, &oracle, s->scenario);
+    dr_op_tolerance worst = {0.0, 0.0};
+    for (size_t i = 0; i < want.n; i++) {
+        if (!dr_op_is_output(&want.array[i])) {
+            continue;
+        }
+        const dr_op_tolerance e = errors(&got.array[i], &want.array[i]);
+        if (e.l2 >= worst.l2) {
+            *where = want.array[i].name;
+        }
+        worst.l2 = fmax(worst.l2, e.l2);
+        worst.max = fmax(worst.max, e.max);
+    }
+    dr_op_run_free(&got);
+    dr_op_run_free(&want);
+    return worst;
+}
+
+static void agrees_with_the_reference(void **state)
+{
+    const subject *s = *state;
+    const dr_op_tolerance limit = dr_op_tolerance_of(s->scenario->op);
+    for (uint64_t seed = 1; seed <= TEST_SEEDS; seed++) {
+        const char *where = "";
+        const dr_op_tolerance e = compare(s, seed, &where);
+        if (e.l2 > limit.l2 || e.max > limit.max) {
+            fail_msg("seed %d, %s: L2 error %.3g (allowed %.3g), largest %.3g (allowed %.3g)",
+                     (int)seed, where, e.l2, limit.l2, e.max, limit.max);
+        }
+    }
+}
+
+static void threads_do_not_matter(void **state)
+{
+    const subject *s = *state;
+    dr_op_run one;
+    dr_op_setup setup = {.backend = s->backend, .threads = 1, .seed = 1};
+    dr_op_run_execute(&one, &setup, s->scenario);
+    for (setup.threads = 2; setup.threads <= 3; setup.threads++) {
+        dr_op_run many;
+        dr_op_run_execute(&many, &setup, s->scenario);
+        for (size_t i = 0; i < one.n; i++) {
+            assert_memory_equal(one.array[i].after, many.array[i].after,
+                                dr_nbytes(&one.array[i].block));
+        }
+        dr_op_run_free(&many);
+    }
+    dr_op_run_free(&one);
+}
+
+static void every_op_has_a_scenario(void **state)
+{
+    (void)state;
+    size_t count[DR_OP_COUNT] = {0};
+    for (size_t g = 0; g < GROUPS; g++) {
+        for (size_t i = 0; i < groups[g]->n; i++) {
+            count[groups[g]->scenario[i].op]++;
+        }
+    }
+    for (int op = 0; op < DR_OP_COUNT; op++) {
+        if (count[op] == 0) {
+            fail_msg("no scenario for op %s in tests/ops/cases_*.c", dr_op_name((dr_op_id)op));
+        }
+    }
+}
+
+static void measure_op(const dr_backend *backend, dr_op_id op)
+{
+    dr_op_tolerance worst = {0.0, 0.0};
+    for (size_t g = 0; g < GROUPS; g++) {
+        for (size_t i = 0; i < groups[g]->n; i++) {
+            const subject s = {backend, &groups[g]->scenario[i]};
+            for (uint64_t seed = 1; seed <= MEASURE_SEEDS && s.scenario->op == op; seed++) {
+                const char *where;
+                const dr_op_tolerance e = compare(&s, seed, &where);
+                worst.l2 = fmax(worst.l2, e.l2);
+                worst.max = fmax(worst.max, e.max);
+            }
+        }
+    }
+    print_message("    X(%s, %.1e, %.1e)\n", dr_op_name(op), 4.0 * worst.l2, 4.0 * worst.max);
+}
+
+static int measure(void)
+{
+    for (size_t b = 0; dr_op_backends[b] != NULL; b++) {
+        print_message("%s:\n", dr_op_backends[b]->name);
+        for (int op = 0; op < DR_OP_COUNT; op++) {
+            measure_op(dr_op_backends[b], (dr_op_id)op);
+        }
+    }
+    return 0;
+}
+
+/* Names live as long as the program's arena. */
+static struct CMUnitTest make_test(dr_arena *names, const char *what, CMUnitTestFunction function,
+                                   subject *s)
+{
+    return (struct CMUnitTest){.name = dr_arena_printf(names, "%s %s (%s) %s", s->backend->name,
+                                                       dr_op_name(s->scenario->op),
+                                                       s->scenario->name, what),
+                               .test_func = function,
+                               .initial_state = s};
+}
+
+int main(void)
+{
+    if (getenv("DR_OP_MEASURE") != NULL) {
+        return measure();
+    }
+    dr_arena arena;
+    dr_arena_init(&arena);
+    struct CMUnitTest *tests = NULL;
+    size_t n = 0;
+    for (size_t b = 0; dr_op_backends[b] != NULL; b++) {
+        for (size_t g = 0; g < GROUPS; g++) {
+            for (size_t i = 0; i < groups[g]->n; i++) {
+                subject *s = dr_arena_alloc(&arena, sizeof *s);
+                *s = (subject){dr_op_backends[b], &groups[g]->scenario[i]};
+                tests = dr_xrealloc(tests, n + 2, sizeof *tests);
+                tests[n++] = make_test(&arena, "agrees", agrees_with_the_reference, s);
+                tests[n++] = make_test(&arena, "is deterministic", threads_do_not_matter, s);
+            }
+        }
+    }
+    tests = dr_xrealloc(tests, n + 1, sizeof *tests);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(every_op_has_a_scenario);
+    const int rc = dr_test_run("op_backends", tests, n);
+    free(tests);
+    dr_arena_deinit(&arena);
+    return rc;
+}

@@ -1,0 +1,47 @@
+/*
+ * tests/ops/tolerances.h - accepted errors of the f32 backends against ref64, one line per op:
+ * X(op, relative L2 error, largest error over largest value).
+ *
+ * Origin: `DR_OP_MEASURE=1 build/tests/test_op_backends`: the largest over all scenarios, 10 seeds
+ * and the backends ref and cpu (oneDNN 2.6.3), times 4; 2026-11-22, AMD EPYC with AVX-512.
+ * An op that only moves data or shares its f32 formula with ref64 is exact: 0.
+ */
+#ifndef DR_OP_TOLERANCES_H
+#define DR_OP_TOLERANCES_H
+
+/* clang-format off */
+#define DR_OP_TOLERANCES(X) \
+    X(linear, 8.6e-07, 2.4e-06)              \
+    X(linear_dx, 6.6e-07, 1.6e-06)           \
+    X(linear_dw, 7.6e-07, 1.6e-06)           \
+    X(conv2d, 1.4e-06, 3.3e-06)              \
+    X(conv2d_dx, 7.4e-07, 1.3e-06)           \
+    X(conv2d_dw, 6.9e-07, 1.6e-06)           \
+    X(groupnorm, 3.7e-07, 8.1e-07)           \
+    X(groupnorm_backward, 8.3e-07, 1.3e-06)  \
+    X(layernorm, 3.6e-07, 8.1e-07)           \
+    X(layernorm_backward, 7.7e-07, 1.4e-06)  \
+    X(attention, 1.4e-06, 3.6e-06)           \
+    X(attention_backward, 1.7e-06, 3.5e-06)  \
+    X(activation, 2.3e-06, 2.3e-06)          \
+    X(activation_backward, 7.5e-07, 2.2e-06) \
+    X(geglu, 2.1e-06, 2.1e-06)               \
+    X(geglu_backward, 9.0e-07, 8.8e-07)      \
+    X(add, 1.1e-06, 1.1e-06)                 \
+    X(add_rows, 1.8e-07, 2.2e-07)            \
+    X(sum_rows, 7.0e-07, 1.9e-06)            \
+    X(concat, 0.0e+00, 0.0e+00)              \
+    X(split, 1.4e-07, 2.3e-07)               \
+    X(upsample2x, 0.0e+00, 0.0e+00)          \
+    X(upsample2x_backward, 2.6e-06, 2.6e-06) \
+    X(embedding, 1.5e-07, 2.0e-07)           \
+    X(embedding_backward, 3.0e-07, 5.6e-07)  \
+    X(timestep_embedding, 0.0e+00, 0.0e+00)  \
+    X(mix, 4.0e-07, 4.0e-07)                 \
+    X(mse, 5.2e-07, 5.2e-07)                 \
+    X(posterior_sample, 4.6e-07, 4.6e-07)    \
+    X(sumsq, 2.9e-15, 2.9e-15)               \
+    X(adamw, 6.7e-07, 8.8e-07)
+/* clang-format on */
+
+#endif
