@@ -1,0 +1,176 @@
+/*
+ * Driver of io_peers.py: one command per process, results on stdout, the error record on stderr.
+ *
+ *   io_driver list FILE                  name, dtype, shape, bytes' XXH3, one tensor per line; then
+ *                                        the metadata
+ *   io_driver copy FROM TO               writes FROM's tensors and metadata with our writer
+ *   io_driver cache_fill DIR COUNT       a latent cache of COUNT entries; values see latent_value
+ *   io_driver cache_check DIR COUNT      reads the same entries back
+ */
+#include "base/arena.h"
+#include "base/log.h"
+#include "io/json.h"
+#include "io/latent_cache.h"
+#include "io/safetensors.h"
+#include "io/xxh3.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const dr_latent_shape shape = {4, 6, 8};
+enum { N_LATENT = 4 * 6 * 8 };
+
+static void print_tensor(const dr_safetensors_tensor *t, const void *data)
+{
+    char hash[DR_XXH3_HEX] = "-";
+    dr_str line = {0};
+    dr_str_add(&line, "{\"name\":");
+    dr_json_add_string(&line, t->name);
+    dr_str_printf(&line, ",\"dtype\":\"%s\",\"shape\":[", t->dtype_name);
+    for (int i = 0; i < t->rank; i++) {
+        dr_str_printf(&line, "%s%lld", i > 0 ? "," : "", (long long)t->shape[i]);
+    }
+    dr_str_printf(&line, "],\"hex\":\"");
+    for (size_t i = 0; data != NULL && i < t->bytes && i < 256; i++) {
+        dr_str_printf(&line, "%02x", ((const unsigned char *)data)[i]);
+    }
+    if (data != NULL) {
+        dr_xxh3_hex(dr_xxh3_bytes(data, t->bytes), hash);
+    }
+    (void)printf("%s\",\"xxh3\":\"%s\"}\n", dr_str_get(&line), hash);
+    dr_str_free(&line);
+}
+
+static dr_status list_file(const char *path)
+{
+    dr_safetensors *s = NULL;
+    DR_TRY(dr_safetensors_open(&s, path));
+    for (size_t i = 0; i < dr_safetensors_count(s); i++) {
+        const dr_safetensors_tensor *t = dr_safetensors_at(s, i);
+        const void *data = NULL;
+        if (t->readable) {
+            DR_TRY(dr_safetensors_data(s, t, &data));
+        }
+        print_tensor(t, data);
+    }
+    dr_str line = {0};
+    for (size_t i = 0; i < dr_safetensors_meta_count(s); i++) {
+        dr_safetensors_meta m = dr_safetensors_meta_at(s, i);
+        dr_str_add(&line, i > 0 ? "," : "{\"metadata\":{");
+        dr_json_add_string(&line, m.key);
+        dr_str_add(&line, ":");
+        dr_json_add_string(&line, m.value);
+    }
+    (void)printf("%s}}\n", line.len > 0 ? dr_str_get(&line) : "{\"metadata\":{");
+    dr_str_free(&line);
+    dr_safetensors_close(s);
+    return DR_OK;
+}
+
+static dr_status copy_file(const char *from, const char *to)
+{
+    dr_safetensors *s = NULL;
+    DR_TRY(dr_safetensors_open(&s, from));
+    size_t n = dr_safetensors_count(s);
+    dr_safetensors_content c = {.n_entries = n, .n_meta = dr_safetensors_meta_count(s)};
+    dr_safetensors_entry *entries = dr_xcalloc(n, sizeof *entries);
+    dr_safetensors_meta *meta = dr_xcalloc(c.n_meta, sizeof *meta);
+    const void **data = dr_xcalloc(n, sizeof *data);
+    for (size_t i = 0; i < n; i++) { /* backwards, so that the writer has to sort */
+        const dr_safetensors_tensor *t = dr_safetensors_at(s, n - 1 - i);
+        entries[i] = (dr_safetensors_entry){t->name, t->dtype, t->rank, t->shape};
+        DR_TRY(dr_safetensors_data(s, t, &data[i]));
+    }
+    for (size_t i = 0; i < c.n_meta; i++) {
+        meta[i] = dr_safetensors_meta_at(s, i);
+    }
+    c.entries = entries;
+    c.meta = meta;
+    dr_status st = dr_safetensors_save(to, &c, data);
+    free(entries);
+    free(meta);
+    free((void *)data);
+    dr_safetensors_close(s);
+    return st;
+}
+
+/* Exact in f32, so that Python can compute the same: (entry * 1000 + index) / 8. */
+static void make_entry(int i, char key[DR_XXH3_HEX], float latent[N_LATENT])
+{
+    dr_xxh3_hex(dr_xxh3_bytes(&i, sizeof i), key);
+    for (int k = 0; k < N_LATENT; k++) {
+        latent[k] = (float)(i * 1000 + k) / 8.0f;
+    }
+}
+
+static dr_status fill_cache(const char *dir, int n)
+{
+    dr_latent_cache *c = NULL;
+    DR_TRY(dr_latent_cache_open(&c, dir, DR_LATENT_CACHE_WRITE));
+    for (int i = 0; i < n; i++) {
+        char key[DR_XXH3_HEX];
+        char image[64];
+        float latent[N_LATENT];
+        make_entry(i, key, latent);
+        (void)snprintf(image, sizeof image, "10_sks dog/b\xc3\xa4r %d.png", i);
+        const dr_latent_desc desc = {.image = image,
+                                     .bucket = "64x48",
+                                     .crop = "0,3",
+                                     .vae = "",
+                                     .dtype = "f32",
+                                     .flip = i % 2 == 1};
+        DR_TRY(dr_latent_cache_put(c, key, &desc, shape, latent));
+        if (i == n / 2) {
+            DR_TRY(dr_latent_cache_commit(c));
+        }
+    }
+    return dr_latent_cache_close(c);
+}
+
+static dr_status check_cache(const char *dir, int n)
+{
+    dr_latent_cache *c = NULL;
+    DR_TRY(dr_latent_cache_open(&c, dir, DR_LATENT_CACHE_READ));
+    for (int i = 0; i < n; i++) {
+        char key[DR_XXH3_HEX];
+        float want[N_LATENT];
+        float got[N_LATENT];
+        make_entry(i, key, want);
+        DR_TRY(dr_latent_cache_get(c, key, shape, got));
+        if (memcmp(got, want, sizeof got) != 0) {
+            DR_FAIL(DR_FORMAT, "%s: entry %d differs", dir, i);
+        }
+    }
+    (void)printf("%zu\n", dr_latent_cache_count(c));
+    return dr_latent_cache_close(c);
+}
+
+static dr_status run(int argc, char **argv)
+{
+    int64_t n = 0;
+    if (argc == 3 && strcmp(argv[1], "list") == 0) {
+        return list_file(argv[2]);
+    }
+    if (argc == 4 && strcmp(argv[1], "copy") == 0) {
+        return copy_file(argv[2], argv[3]);
+    }
+    bool counted = argc == 4 && dr_parse_i64(argv[3], &n) && n >= 0 && n < 100000;
+    if (counted && strcmp(argv[1], "cache_fill") == 0) {
+        return fill_cache(argv[2], (int)n);
+    }
+    if (counted && strcmp(argv[1], "cache_check") == 0) {
+        return check_cache(argv[2], (int)n);
+    }
+    DR_FAIL(DR_INVALID, "usage: io_driver list FILE | copy FROM TO | cache_fill DIR COUNT | "
+                        "cache_check DIR COUNT");
+}
+
+int main(int argc, char **argv)
+{
+    dr_status st = run(argc, argv);
+    if (st != DR_OK) {
+        dr_log_error_record();
+    }
+    return dr_status_exit_code(st);
+}
