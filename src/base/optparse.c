@@ -253,6 +253,9 @@ dr_status dr_optset_parse(dr_optset *o, int argc, const char *const *argv, int *
                     word);
         }
         r.at++;
+        if (strcmp(word, "--") == 0 && (o->table->syntax & DR_OPT_TO_WORD) != 0) {
+            break;
+        }
         DR_TRY(word[1] == '-' ? take_long(o, word + 2, &r) : take_letter(o, word, &r));
     }
     if (n_used != NULL) {

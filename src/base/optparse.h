@@ -55,7 +55,7 @@ typedef struct dr_opt_spec {
 enum {                      /* dr_opt_table.syntax */
        DR_OPT_PREFIXES = 1, /* unambiguous beginnings of names are accepted, as argparse does */
        DR_OPT_DASHES = 2,   /* "--num-processes" is "--num_processes"                         */
-       DR_OPT_TO_WORD = 4   /* options end at the first word that is none                     */
+       DR_OPT_TO_WORD = 4   /* options end at "--" or at the first word that is none          */
 };
 
 typedef struct dr_opt_table {
