@@ -115,3 +115,8 @@ size_t dr_pool_used_bytes(const dr_pool *p)
 {
     return p->used;
 }
+
+size_t dr_pool_capacity_bytes(const dr_pool *p)
+{
+    return p->capacity;
+}

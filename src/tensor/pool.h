@@ -32,5 +32,7 @@ void *dr_pool_alloc(dr_pool *p, dr_frame f, size_t bytes);
 /* Highest end of a block so far, and bytes in use now. */
 size_t dr_pool_peak_bytes(const dr_pool *p);
 size_t dr_pool_used_bytes(const dr_pool *p);
+/* Size given at creation. */
+size_t dr_pool_capacity_bytes(const dr_pool *p);
 
 #endif

@@ -1,0 +1,44 @@
+/*
+ * train/lr_schedule.h - learning-rate factor as a pure function of the update's number.
+ *
+ * Layer:    train.
+ * Source:   diffusers/transformers optimization.py as sd-scripts calls it; spec sdscripts.md 7.2.
+ *           One scheduler step per optimizer update at any number of ranks.
+ */
+#ifndef DR_TRAIN_LR_SCHEDULE_H
+#define DR_TRAIN_LR_SCHEDULE_H
+
+#include "dreamrun/status.h"
+
+/* X(enum name, option value) */
+#define DR_LR_SCHEDULE_LIST(X)                                                                     \
+    X(LINEAR, "linear")                                                                            \
+    X(COSINE, "cosine")                                                                            \
+    X(COSINE_WITH_RESTARTS, "cosine_with_restarts")                                                \
+    X(POLYNOMIAL, "polynomial")                                                                    \
+    X(CONSTANT, "constant")                                                                        \
+    X(CONSTANT_WITH_WARMUP, "constant_with_warmup")
+
+typedef enum dr_lr_kind {
+#define DR_LR_ENUM(name, text) DR_LR_##name,
+    DR_LR_SCHEDULE_LIST(DR_LR_ENUM)
+#undef DR_LR_ENUM
+        DR_LR_COUNT
+} dr_lr_kind;
+
+typedef struct dr_lr_schedule {
+    dr_lr_kind kind;
+    int64_t total_steps;  /* of the run */
+    int64_t warmup_steps; /* linear from 0 */
+    int64_t cycles;       /* cosine_with_restarts */
+    double power;         /* polynomial */
+    double base_lr;       /* polynomial ends at 1e-7, as a fraction of this */
+} dr_lr_schedule;
+
+bool dr_lr_kind_from_name(const char *name, dr_lr_kind *out);
+/* DR_INVALID for what the peer refuses: warm-up with constant, polynomial with lr <= 1e-7. */
+DR_MUST_USE dr_status dr_lr_schedule_check(const dr_lr_schedule *s);
+/* Factor of the base lr in update `step`, counted from 0. */
+double dr_lr_factor(const dr_lr_schedule *s, int64_t step);
+
+#endif

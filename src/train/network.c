@@ -1,0 +1,253 @@
+#include "train/network.h"
+
+#include "ops/diffusion_ops.h"
+#include "ops/pointwise.h"
+
+dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr_network_options *o)
+{
+    *n = (dr_network){.o = *o};
+    dr_arena_init(&n->arena);
+    dr_params_init(&n->text_params, &n->arena);
+    dr_params_init(&n->unet_params, &n->arena);
+    DR_TRY(dr_clip_config_check(&config->clip));
+    DR_TRY(dr_unet_config_check(&config->unet));
+    if (config->clip.width != config->unet.context_dim) {
+        DR_FAIL(DR_FORMAT,
+                "the text encoder is %lld wide, but the U-Net's cross attention expects %lld: the "
+                "model mixes two families",
+                (long long)config->clip.width, (long long)config->unet.context_dim);
+    }
+    if (o->clip_skip > config->clip.layers) {
+        DR_FAIL(DR_INVALID, "--clip_skip %d: the text encoder has %d layers", o->clip_skip,
+                config->clip.layers);
+    }
+    dr_clip_init(&n->clip, &config->clip, &n->text_params);
+    dr_unet_init(&n->unet, &config->unet, &n->unet_params);
+    dr_params_set_trainable(&n->text_params, o->train_text_encoder);
+    if (o->train_text_encoder) {
+        dr_clip_freeze_skipped(&n->clip, o->clip_skip);
+    }
+    n->n_values = n->text_params.n_elems + n->unet_params.n_elems;
+    n->first_trained = o->train_text_encoder ? 0 : n->text_params.n_elems;
+    n->clip_run = dr_clip_run_create(&n->clip, (dr_clip_options){.train = o->train_text_encoder,
+                                                                 .checkpointing = o->checkpointing,
+                                                                 .clip_skip = o->clip_skip});
+    n->unet_run = dr_unet_run_create(
+        &n->unet, (dr_unet_options){.train = true, .checkpointing = o->checkpointing});
+    return DR_OK;
+}
+
+static dr_status alloc_floats(const dr_network *n, int64_t count, float **out)
+{
+    void *p = NULL;
+    DR_TRY(n->o.backend->device->alloc((size_t)count * sizeof(float), &p));
+    *out = p;
+    return DR_OK;
+}
+
+dr_status dr_network_load(dr_network *n, const dr_model_file *file)
+{
+    int64_t n_trained = n->n_values - n->first_trained;
+    DR_TRY(alloc_floats(n, n->n_values, &n->values));
+    if (n->o.train) {
+        DR_TRY(alloc_floats(n, n_trained, &n->grads));
+        DR_TRY(alloc_floats(n, n_trained, &n->m));
+        DR_TRY(alloc_floats(n, n_trained, &n->v));
+    }
+    int64_t n_text = n->text_params.n_elems;
+    float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
+    float *unet_grads = n->grads != NULL ? n->grads + (n_text - n->first_trained) : NULL;
+    dr_params_bind(&n->text_params, DR_F32, n->values, text_grads);
+    dr_params_bind(&n->unet_params, DR_F32, n->values + n_text, unet_grads);
+    DR_TRY(dr_model_file_load(file, DR_PART_TEXT_ENCODER, &n->text_params));
+    return dr_model_file_load(file, DR_PART_UNET, &n->unet_params);
+}
+
+void dr_network_deinit(dr_network *n)
+{
+    if (n->o.backend == NULL) {
+        return;
+    }
+    dr_clip_run_destroy(n->clip_train);
+    dr_clip_run_destroy(n->clip_eval);
+    dr_unet_run_destroy(n->unet_run);
+    n->o.backend->device->free(n->values);
+    n->o.backend->device->free(n->grads);
+    n->o.backend->device->free(n->m);
+    n->o.backend->device->free(n->v);
+    dr_params_deinit(&n->text_params);
+    dr_params_deinit(&n->unet_params);
+    dr_arena_deinit(&n->arena);
+    *n = (dr_network){0};
+}
+
+int64_t dr_network_trained_count(const dr_network *n, bool text_encoder)
+{
+    const dr_params *set = text_encoder ? &n->text_params : &n->unet_params;
+    int64_t count = 0;
+    for (size_t i = 0; i < set->n; i++) {
+        count += set->at[i]->trainable ? set->at[i]->n : 0;
+    }
+    return count;
+}
+
+int64_t dr_context_length(const dr_network *net)
+{
+    return 75 * net->o.n_rows + 2;
+}
+
+dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, int64_t n,
+                                int64_t h, int64_t w)
+{
+    dr_leaf_input in;
+    dr_dtype compute = cx->backend->compute;
+    in.latents = dr_new(cx, f, 4, DR_DIMS(n, h, w, net->unet.config.in_channels));
+    in.noise = dr_new_like(cx, f, &in.latents);
+    in.t = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(n));
+    in.signal = dr_new_typed(cx, f, compute, 1, DR_DIMS(n));
+    in.sigma = dr_new_like(cx, f, &in.signal);
+    in.target_noise = dr_new_like(cx, f, &in.signal);
+    in.target_latent = dr_new_like(cx, f, &in.signal);
+    in.weight = dr_new_like(cx, f, &in.signal);
+    in.ids = dr_new_typed(cx, f, DR_I32, 2, DR_DIMS(n * net->o.n_rows, 77));
+    return in;
+}
+
+/* ---- captions longer than one row: rows of 77 states become one sequence of 75 rows + 2 -------
+ */
+
+/* len positions from `from` of sequence i of x (M,S,C). */
+static dr_tensor positions_of(const dr_tensor *x, int64_t i, int64_t from, int64_t len)
+{
+    char *at =
+        (char *)x->data + (size_t)((i * x->dim[1] + from) * x->dim[2]) * dr_dtype_size(x->dtype);
+    return dr_tensor_of(at, x->dtype, 2, DR_DIMS(len, x->dim[2]));
+}
+
+static dr_status copy_positions(dr_context *cx, const dr_tensor *from, dr_tensor *to)
+{
+    return dr_add(cx, &(dr_add_args){.alpha = 1.0f, .x = from, .y = to});
+}
+
+/*
+ * Start of row 0, positions 1..75 of every row, end of the last row. to_rows: the reverse, for
+ * gradients; positions that were left out stay as they are (zero).
+ */
+static dr_status join_rows(dr_context *cx, int n_rows, const dr_tensor *rows,
+                           const dr_tensor *joined, bool to_rows)
+{
+    for (int64_t i = 0; i < joined->dim[0]; i++) {
+        for (int k = 0; k < n_rows; k++) {
+            int64_t first = k == 0 ? 0 : 1;
+            int64_t last = k == n_rows - 1 ? 76 : 75;
+            dr_tensor row = positions_of(rows, i * n_rows + k, first, last - first + 1);
+            dr_tensor seq = positions_of(joined, i, 75 * k + first, last - first + 1);
+            DR_TRY(to_rows ? copy_positions(cx, &seq, &row) : copy_positions(cx, &row, &seq));
+        }
+    }
+    return DR_OK;
+}
+
+static dr_status text_forward(dr_context *cx, dr_network *net, dr_clip_run *run,
+                              const dr_tensor *ids, dr_tensor *context)
+{
+    if (net->o.n_rows == 1) {
+        return dr_clip_forward(cx, run, ids, context);
+    }
+    dr_frame f = dr_frame_begin(cx);
+    dr_tensor rows = dr_new(cx, f, 3, DR_DIMS(ids->dim[0], 77, context->dim[2]));
+    dr_status st = dr_clip_forward(cx, run, ids, &rows);
+    if (st == DR_OK) {
+        st = join_rows(cx, net->o.n_rows, &rows, context, false);
+    }
+    dr_frame_end(cx, f);
+    return st;
+}
+
+dr_status dr_text_states(dr_context *cx, dr_network *net, const dr_tensor *ids, dr_tensor *context)
+{
+    return text_forward(cx, net, net->clip_eval, ids, context);
+}
+
+static dr_status text_backward(dr_context *cx, dr_network *net, const dr_tensor *dcontext,
+                               const dr_grad_sink *sink)
+{
+    if (net->o.n_rows == 1) {
+        return dr_clip_backward(cx, net->clip_train, dcontext, sink);
+    }
+    dr_frame f = dr_frame_begin(cx);
+    dr_tensor drows =
+        dr_new(cx, f, 3, DR_DIMS(dcontext->dim[0] * net->o.n_rows, 77, dcontext->dim[2]));
+    dr_status st = dr_zero(cx, &drows);
+    if (st == DR_OK) {
+        st = join_rows(cx, net->o.n_rows, &drows, dcontext, true);
+    }
+    if (st == DR_OK) {
+        st = dr_clip_backward(cx, net->clip_train, &drows, sink);
+    }
+    dr_frame_end(cx, f);
+    return st;
+}
+
+/* ---- one leaf ----------------------------------------------------------------------------------
+ */
+
+typedef struct shifted_sink { /* a network's ranges inside the trained part */
+    const dr_grad_sink *sink;
+    int64_t shift;
+} shifted_sink;
+
+static void report_shifted(void *user, int64_t begin, int64_t end)
+{
+    const shifted_sink *s = user;
+    if (s->sink != NULL) {
+        s->sink->ready(s->sink->user, begin + s->shift, end + s->shift);
+    }
+}
+
+static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_options *o, dr_frame f,
+                          const dr_leaf_output *out, const dr_tensor *dpred)
+{
+    shifted_sink unet_shift = {o->sink, net->text_params.n_elems - net->first_trained};
+    const dr_grad_sink unet_sink = {report_shifted, &unet_shift};
+    if (!o->train_text_encoder) {
+        return dr_unet_backward(cx, net->unet_run, dpred, NULL, &unet_sink);
+    }
+    dr_tensor dcontext = dr_new_like(cx, f, &out->context);
+    DR_TRY(dr_zero(cx, &dcontext));
+    DR_TRY(dr_unet_backward(cx, net->unet_run, dpred, &dcontext, &unet_sink));
+    shifted_sink text_shift = {o->sink, 0};
+    const dr_grad_sink text_sink = {report_shifted, &text_shift};
+    return text_backward(cx, net, &dcontext, &text_sink);
+}
+
+dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
+                      const dr_leaf_options *o, dr_frame f, dr_leaf_output *out)
+{
+    int64_t n = in->latents.dim[0];
+    out->noisy = dr_new_like(cx, f, &in->latents);
+    out->target = dr_new_like(cx, f, &in->latents);
+    out->pred = dr_new_like(cx, f, &in->latents);
+    out->context = dr_new(cx, f, 3, DR_DIMS(n, dr_context_length(net), net->clip.config.width));
+    out->loss = dr_new_typed(cx, f, cx->backend->compute, 1, DR_DIMS(n));
+    dr_tensor dpred = dr_new_like(cx, f, &in->latents);
+    DR_TRY(dr_mix(cx, &(dr_mix_args){.x = &in->latents,
+                                     .z = &in->noise,
+                                     .a = &in->signal,
+                                     .b = &in->sigma,
+                                     .y = &out->noisy}));
+    DR_TRY(dr_mix(cx, &(dr_mix_args){.x = &in->latents,
+                                     .z = &in->noise,
+                                     .a = &in->target_latent,
+                                     .b = &in->target_noise,
+                                     .y = &out->target}));
+    DR_TRY(text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval, &in->ids,
+                        &out->context));
+    DR_TRY(dr_unet_forward(cx, net->unet_run, &out->noisy, &in->t, &out->context, &out->pred));
+    DR_TRY(dr_mse(cx, &(dr_mse_args){.pred = &out->pred,
+                                     .target = &out->target,
+                                     .weight = &in->weight,
+                                     .loss = &out->loss,
+                                     .dpred = &dpred}));
+    return backward(cx, net, o, f, out, &dpred);
+}

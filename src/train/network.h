@@ -1,0 +1,86 @@
+/*
+ * train/network.h - the networks of a run, their flat memory, and one leaf of a step.
+ *
+ * Layer:    train.
+ * Memory:   values = [text encoder | U-Net] in one device allocation, gradients and the two AdamW
+ *           moments likewise over the trained part, which is a suffix of it: backward finishes it
+ *           from the end to the start. The VAE has memory of its own, freed when latents are
+ * cached.
+ */
+#ifndef DR_TRAIN_NETWORK_H
+#define DR_TRAIN_NETWORK_H
+
+#include "dist/reducer.h"
+#include "models/clip/clip.h"
+#include "models/unet/unet.h"
+#include "train/model_file.h"
+
+typedef struct dr_network_options {
+    const dr_backend *backend;
+    int threads;
+    bool train; /* false: sampling, nothing is kept for backward */
+    bool train_text_encoder;
+    bool checkpointing;
+    int clip_skip; /* 1: none */
+    int n_rows;    /* of 77 tokens per caption: 1, 2, 3 */
+} dr_network_options;
+
+typedef struct dr_network {
+    dr_network_options o;
+    dr_arena arena;
+    dr_params text_params, unet_params;
+    dr_clip clip;
+    dr_unet unet;
+    dr_clip_run *clip_train; /* NULL: the text encoder is never trained */
+    dr_clip_run *clip_eval;
+    dr_unet_run *unet_run;
+    int64_t n_values;      /* elements of values */
+    int64_t first_trained; /* trained part: [first_trained, n_values) */
+    float *values, *grads, *m, *v;
+} dr_network;
+
+/* Builds the networks of the model (not loaded, no memory). */
+DR_MUST_USE dr_status dr_network_init(dr_network *n, const dr_model_config *config,
+                                      const dr_network_options *o);
+/* Allocates values and, for training, gradients and moments (zero); binds and loads the weights. */
+DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
+void dr_network_deinit(dr_network *n);
+/* Trained parameters of each network, without holes. */
+int64_t dr_network_trained_count(const dr_network *n, bool text_encoder);
+
+typedef struct dr_leaf_input {             /* all on the device */
+    dr_tensor latents;                     /* (N,H,W,C), scaled */
+    dr_tensor noise;                       /* as latents */
+    dr_tensor t;                           /* (N) F32 */
+    dr_tensor signal, sigma;               /* (N): sqrt(ac), sqrt(1-ac) */
+    dr_tensor target_noise, target_latent; /* (N): target = a noise + b latent: 1, 0 for epsilon */
+    dr_tensor weight;                      /* (N): loss weight / samples of the step */
+    dr_tensor ids;                         /* (N*n_rows,77) I32 */
+} dr_leaf_input;
+
+typedef struct dr_leaf_output { /* in the frame given to dr_leaf_run */
+    dr_tensor noisy, target, context, pred, loss;
+} dr_leaf_output;
+
+/* Tensors for a leaf of n samples of h x w latents, in the frame. */
+dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, int64_t n,
+                                int64_t h, int64_t w);
+
+typedef struct dr_leaf_options {
+    bool train_text_encoder;  /* in this step */
+    const dr_grad_sink *sink; /* ranges of the trained part, from its start; NULL: none */
+} dr_leaf_options;
+
+/*
+ * Noise, text encoder, U-Net, loss, backward. loss (N) is per sample, without weight. Gradients
+ * accumulate. Works on a dry context.
+ */
+DR_MUST_USE dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
+                                  const dr_leaf_options *o, dr_frame f, dr_leaf_output *out);
+/* Text states (N,75*rows+2,width) of ids (N*rows,77), without backward. */
+DR_MUST_USE dr_status dr_text_states(dr_context *cx, dr_network *net, const dr_tensor *ids,
+                                     dr_tensor *context);
+/* Length of the context: 77, 152, 227. */
+int64_t dr_context_length(const dr_network *net);
+
+#endif

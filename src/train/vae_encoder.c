@@ -1,0 +1,81 @@
+#include "train/vae_encoder.h"
+
+dr_status dr_vae_encoder_open(dr_vae_encoder *e, const dr_backend *backend, int threads,
+                              const dr_model_file *file)
+{
+    const dr_autoencoder_config *config = &dr_model_file_config(file)->vae;
+    *e = (dr_vae_encoder){.backend = backend, .threads = threads};
+    dr_arena_init(&e->arena);
+    dr_params_init(&e->params, &e->arena);
+    DR_TRY(dr_autoencoder_config_check(config));
+    dr_autoencoder_init(&e->ae, config, &e->params, true, false);
+    DR_TRY(backend->device->alloc((size_t)e->params.n_elems * sizeof(float), &e->values));
+    dr_params_bind(&e->params, DR_F32, e->values, NULL);
+    return dr_model_file_load(file, DR_PART_VAE, &e->params);
+}
+
+void dr_vae_encoder_close(dr_vae_encoder *e)
+{
+    if (e->backend == NULL) {
+        return;
+    }
+    dr_pool_destroy(e->pool);
+    e->backend->device->free(e->values);
+    dr_params_deinit(&e->params);
+    dr_arena_deinit(&e->arena);
+    *e = (dr_vae_encoder){0};
+}
+
+typedef struct encode_job {
+    int64_t n, h, w;
+    const float *pixels, *noise;
+    float *latents;
+} encode_job;
+
+static dr_status walk(dr_context *cx, const dr_vae_encoder *e, const encode_job *j)
+{
+    int64_t factor = dr_autoencoder_factor(&e->ae);
+    dr_frame f = dr_frame_begin(cx);
+    dr_tensor pixels = dr_new(cx, f, 4, DR_DIMS(j->n, j->h, j->w, 3));
+    dr_tensor noise = dr_new(
+        cx, f, 4, DR_DIMS(j->n, j->h / factor, j->w / factor, dr_autoencoder_channels(&e->ae)));
+    dr_tensor latents = dr_new_like(cx, f, &noise);
+    DR_TRY(dr_upload(cx, &pixels, j->pixels));
+    DR_TRY(dr_upload(cx, &noise, j->noise));
+    DR_TRY(dr_autoencoder_encode(cx, &e->ae, &pixels, &noise, &latents));
+    DR_TRY(dr_download(cx, &latents, j->latents));
+    dr_frame_end(cx, f);
+    return DR_OK;
+}
+
+static dr_status reserve(dr_vae_encoder *e, const encode_job *j)
+{
+    dr_context cx;
+    dr_pool *dry = dr_pool_create_dry();
+    dr_context_init(&cx, e->backend, dry, e->threads);
+    dr_status st = walk(&cx, e, j);
+    size_t need = dr_pool_peak_bytes(dry);
+    dr_pool_destroy(dry);
+    if (st == DR_OK && (e->pool == NULL || dr_pool_capacity_bytes(e->pool) < need)) {
+        dr_pool_destroy(e->pool);
+        e->pool = NULL;
+        st = dr_pool_create(e->backend->device, need, &e->pool);
+    }
+    return st;
+}
+
+dr_status dr_vae_encoder_run(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w,
+                             const float *pixels, const float *noise, float *latents)
+{
+    const encode_job j = {n, h, w, pixels, noise, latents};
+    dr_context cx;
+    DR_TRY(reserve(e, &j));
+    dr_context_init(&cx, e->backend, e->pool, e->threads);
+    return walk(&cx, e, &j);
+}
+
+size_t dr_vae_encoder_bytes(const dr_vae_encoder *e)
+{
+    size_t pool = e->pool != NULL ? dr_pool_capacity_bytes(e->pool) : 0;
+    return (size_t)e->params.n_elems * sizeof(float) + pool;
+}

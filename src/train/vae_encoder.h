@@ -1,0 +1,33 @@
+/*
+ * train/vae_encoder.h - the VAE's encoder with memory of its own: pixels in, latents out, on the
+ * host.
+ *
+ * Layer:    train.
+ */
+#ifndef DR_TRAIN_VAE_ENCODER_H
+#define DR_TRAIN_VAE_ENCODER_H
+
+#include "models/vae/autoencoder.h"
+#include "train/model_file.h"
+
+typedef struct dr_vae_encoder {
+    const dr_backend *backend;
+    int threads;
+    dr_arena arena;
+    dr_params params;
+    dr_autoencoder ae;
+    void *values;
+    dr_pool *pool; /* sized for the largest batch so far */
+} dr_vae_encoder;
+
+/* Loads the encoder of the file's VAE. */
+DR_MUST_USE dr_status dr_vae_encoder_open(dr_vae_encoder *e, const dr_backend *backend, int threads,
+                                          const dr_model_file *file);
+void dr_vae_encoder_close(dr_vae_encoder *e);
+/* pixels (n,h,w,3), noise (n,h/8,w/8,4), latents (n,h/8,w/8,4), all on the host. */
+DR_MUST_USE dr_status dr_vae_encoder_run(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w,
+                                         const float *pixels, const float *noise, float *latents);
+/* Weights and activations. */
+size_t dr_vae_encoder_bytes(const dr_vae_encoder *e);
+
+#endif
