@@ -113,6 +113,8 @@ def make_strings(seed, count):
     strings += [s.upper() for s in SENTENCES] + [s.title() for s in SENTENCES]
     strings += [unicodedata.normalize(f, s) for s in SENTENCES for f in ("NFD", "NFKD")]
     strings += [s.encode().decode(e, "replace") for s in SENTENCES for e in ENCODINGS]
+    marks = [chr(c) for c in range(0x300, 0x370)] + list("\u05b0\u0651\u093c\u094d\u3099\u0f71\U0001d165")
+    strings += ["a" + "".join(rng.choice(marks) for _ in range(n)) + "b" for n in (3, 33, 34, 200)]
     makers = [
         lambda: words(rng, rng.randrange(1, 30)),
         lambda: words(rng, rng.randrange(60, 120)),

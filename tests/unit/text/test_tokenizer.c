@@ -126,7 +126,7 @@ static void one_endless_word_is_encoded(void **state)
     char *text = malloc(N);
     assert_non_null(text);
     for (int i = 0; i < N; i++) {
-        text[i] = (char)('a' + i * i % 26);
+        text[i] = (char)('a' + (i % 251) * (i % 241) % 26);
     }
     dr_tokenizer *t = dr_tokenizer_create(DR_TOKENIZER_SD1);
     dr_token_rows rows;
@@ -134,6 +134,23 @@ static void one_endless_word_is_encoded(void **state)
     assert_true(rows.truncated);
     dr_tokenizer_destroy(t);
     free(text);
+}
+
+/* utf8proc alone takes a minute for these. */
+static void endless_combining_marks_are_encoded(void **state)
+{
+    (void)state;
+    dr_str text = {0};
+    dr_str_add(&text, "a");
+    for (int i = 0; i < 100000; i++) {
+        dr_str_add(&text, "\xCC\x81\xCC\xA3"); /* acute above, dot below: in the wrong order */
+    }
+    dr_tokenizer *t = dr_tokenizer_create(DR_TOKENIZER_SD1);
+    dr_token_rows rows;
+    assert_ok(dr_tokenizer_encode_padded(t, text.data, text.len, 75, &rows));
+    assert_true(rows.truncated);
+    dr_tokenizer_destroy(t);
+    dr_str_free(&text);
 }
 
 /* Our file equals the hub's, which lies in the shared material. */
@@ -201,6 +218,7 @@ int main(void)
         cmocka_unit_test(only_max_ids_are_written),
         cmocka_unit_test(bad_utf8_is_named_by_offset),
         cmocka_unit_test(one_endless_word_is_encoded),
+        cmocka_unit_test(endless_combining_marks_are_encoded),
         cmocka_unit_test(vocab_and_merges_are_the_hubs),
         cmocka_unit_test(saved_folder_is_the_hubs),
     };
