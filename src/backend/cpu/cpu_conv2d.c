@@ -6,7 +6,7 @@ enum {
     PANEL_FLOATS = 256 * 1024, /* 1 MiB: L2 of current cores */
     MIN_ROWS = 64,             /* below, packing weights costs more than the products */
     MAX_ROWS = 256,
-    GROUP_FLOATS = 2048, /* taps are gathered together up to this many columns */
+    GROUP_FLOATS = 3072, /* taps are gathered together up to this many columns */
     TARGET_TASKS = 16
 };
 

@@ -1,5 +1,6 @@
 /*
- * Matrix products by oneDNN's sgemm, one thread per block of C. The only includer of dnnl.h.
+ * Matrix products by oneDNN's sgemm (or dr_cpu_dot), one thread per block of C. The only includer
+ * of dnnl.h.
  *
  * Inside a parallel region oneDNN stays on the calling thread; outside it would start a team of its
  * own and cut the product by the number of threads, so the thread's limit is set to one there: both
@@ -12,6 +13,9 @@
 
 void dr_cpu_gemm(const dr_cpu_matmul *g)
 {
+    if (dr_cpu_dot(g)) {
+        return;
+    }
     const int limit = omp_get_max_threads();
     if (limit != 1) {
         omp_set_num_threads(1);

@@ -200,29 +200,83 @@ dr_status dr_cpu_groupnorm(dr_context *cx, const dr_groupnorm_args *a)
 
 /* ---- backward ---- */
 
+/* The arrays of one row; mean, rstd, m1, m2 are spread over channels. */
+typedef struct row_arrays {
+    const float *x, *dy, *gamma, *beta, *mean, *rstd, *m1, *m2;
+    float *dx;
+    int64_t c;
+} row_arrays;
+
 /* dz of one element; z is recomputed from x. */
 DR_CPU_INLINE float slope(float dy, float xhat, float gamma, float beta, bool silu)
 {
     return silu ? dy * dr_cpu_silu_slope(xhat * gamma + beta) : dy;
 }
 
-DR_CPU_CLONES
-static void sum_row(const norm_job *j, int64_t row, const float *restrict mean,
-                    const float *restrict rstd, float *restrict sum_dz, float *restrict sum_dzx)
+DR_CPU_INLINE void sum_elements(const row_arrays *r, float *restrict sum_dz,
+                                float *restrict sum_dzx, bool silu)
 {
-    const float *restrict x = j->x + row * j->c;
-    const float *restrict dy = j->dy + row * j->c;
-    const float *restrict gamma = j->gamma;
-    const float *restrict beta = j->beta;
-    const int64_t c = j->c;
-    const bool silu = j->silu;
+    const int64_t c = r->c;
 #pragma omp simd
     for (int64_t k = 0; k < c; k++) {
-        const float xhat = (x[k] - mean[k]) * rstd[k];
-        const float dz = slope(dy[k], xhat, gamma[k], beta[k], silu);
+        const float xhat = (r->x[k] - r->mean[k]) * r->rstd[k];
+        const float dz = slope(r->dy[k], xhat, r->gamma[k], r->beta[k], silu);
         sum_dz[k] += dz;
         sum_dzx[k] += dz * xhat;
     }
+}
+
+DR_CPU_CLONES
+static void sum_row(row_arrays r, float *sum_dz, float *sum_dzx, bool silu)
+{
+    if (silu) {
+        sum_elements(&r, sum_dz, sum_dzx, true);
+    } else {
+        sum_elements(&r, sum_dz, sum_dzx, false);
+    }
+}
+
+DR_CPU_INLINE void dx_elements(const row_arrays *r, bool silu, bool add)
+{
+    const int64_t c = r->c;
+    float *dx = r->dx;
+#pragma omp simd
+    for (int64_t k = 0; k < c; k++) {
+        const float xhat = (r->x[k] - r->mean[k]) * r->rstd[k];
+        const float dz = slope(r->dy[k], xhat, r->gamma[k], r->beta[k], silu);
+        const float d = r->rstd[k] * (r->gamma[k] * dz - r->m1[k] - xhat * r->m2[k]);
+        dx[k] = add ? dx[k] + d : d;
+    }
+}
+
+DR_CPU_CLONES
+static void dx_row(row_arrays r, bool silu, bool add)
+{
+    if (silu && add) {
+        dx_elements(&r, true, true);
+    } else if (silu) {
+        dx_elements(&r, true, false);
+    } else if (add) {
+        dx_elements(&r, false, true);
+    } else {
+        dx_elements(&r, false, false);
+    }
+}
+
+/* spread_values: mean, rstd, m1, m2, each a line of C. */
+static row_arrays arrays_of(const norm_job *j, int64_t row, const float *spread_values)
+{
+    const int64_t line = dr_cpu_lines(j->c);
+    return (row_arrays){.x = j->x + row * j->c,
+                        .dy = j->dy + row * j->c,
+                        .gamma = j->gamma,
+                        .beta = j->beta,
+                        .mean = spread_values,
+                        .rstd = spread_values + line,
+                        .m1 = spread_values + 2 * line,
+                        .m2 = spread_values + 3 * line,
+                        .dx = j->y != NULL ? j->y + row * j->c : NULL,
+                        .c = j->c};
 }
 
 static void sums_task(const void *job, int64_t i, int thread)
@@ -235,7 +289,7 @@ static void sums_task(const void *job, int64_t i, int thread)
     spread(j, j->stats, b.sample, mean, rstd);
     memset(sum_dz, 0, 2 * (size_t)j->c * sizeof *sum_dz);
     for (int64_t r = b.first; r < b.first + b.rows; r++) {
-        sum_row(j, r, mean, rstd, sum_dz, sum_dz + j->c);
+        sum_row(arrays_of(j, r, mean), sum_dz, sum_dz + j->c, j->silu);
     }
 }
 
@@ -266,31 +320,6 @@ static void merge_task(const void *job, int64_t i, int thread)
     j->means[2 * i + 1] = (float)(m2 / count);
 }
 
-DR_CPU_CLONES
-static void dx_row(const norm_job *j, int64_t row, const float *restrict spread_values)
-{
-    const int64_t line = dr_cpu_lines(j->c);
-    const float *restrict mean = spread_values;
-    const float *restrict rstd = mean + line;
-    const float *restrict m1 = mean + 2 * line;
-    const float *restrict m2 = mean + 3 * line;
-    const float *restrict x = j->x + row * j->c;
-    const float *restrict dy = j->dy + row * j->c;
-    const float *restrict gamma = j->gamma;
-    const float *restrict beta = j->beta;
-    float *restrict dx = j->y + row * j->c;
-    const int64_t c = j->c;
-    const bool silu = j->silu;
-    const bool add = j->add;
-#pragma omp simd
-    for (int64_t k = 0; k < c; k++) {
-        const float xhat = (x[k] - mean[k]) * rstd[k];
-        const float dz = slope(dy[k], xhat, gamma[k], beta[k], silu);
-        const float d = rstd[k] * (gamma[k] * dz - m1[k] - xhat * m2[k]);
-        dx[k] = add ? dx[k] + d : d;
-    }
-}
-
 static void dx_task(const void *job, int64_t i, int thread)
 {
     const norm_job *j = job;
@@ -300,7 +329,7 @@ static void dx_task(const void *job, int64_t i, int thread)
     spread(j, j->stats, b.sample, values, values + line);
     spread(j, j->means, b.sample, values + 2 * line, values + 3 * line);
     for (int64_t r = b.first; r < b.first + b.rows; r++) {
-        dx_row(j, r, values);
+        dx_row(arrays_of(j, r, values), j->silu, j->add);
     }
 }
 
