@@ -65,16 +65,9 @@ def numbers(values):
 
 
 def stats(t):
-    """Initializer of struct golden_stats."""
+    """Initializer of golden_stats (golden_compare.h)."""
     t = t.detach().double().flatten()
     return "{%r, {%s}, %r}" % (t.norm().item(), numbers(t[:4]), t[-1].item())
-
-
-STATS = """/* of a tensor in the order of files */
-struct golden_stats {
-    double l2, first[4], last;
-};
-"""
 
 
 def clip_case(name, skip, tokens, cfg):
@@ -122,7 +115,7 @@ def clip_vectors():
     int vocab, positions, width, mlp_width, layers, heads;
     const char *act;
     int clip_skip, tokens;
-    struct golden_stats out;
+    golden_stats out;
     int n_grads;
     struct {
         const char *name;
@@ -165,7 +158,7 @@ def vae_vectors():
     const char *name;
     int latent, n_levels, channels[4], layers, groups;
     int64_t image[4]; /* N, C, H, W */
-    struct golden_stats moments, decoded;
+    golden_stats moments, decoded;
 } golden_vae[] = {
 %s};
 """ % cases
@@ -210,7 +203,7 @@ def tiny_vectors():
     const char *name;
     int width, n_stages, encoder_blocks[4], decoder_blocks[4], latent;
     int64_t image[4];
-    struct golden_stats latents, decoded; /* decoded: of unit-variance noise; real: twice that */
+    golden_stats latents, decoded; /* decoded: of unit-variance noise; real: twice that */
 } golden_tiny[] = {
 %s};
 """ % ",\n".join(cases)
@@ -293,4 +286,4 @@ if __name__ == "__main__":
     write("diffusion_vectors.h", "\n".join([schedule_vectors(), sampler_vectors()]))
     torch.set_default_dtype(torch.float64)  # transformers builds its causal mask in this type
     write("models_vectors.h",
-          "\n".join([STATS, clip_vectors(), vae_vectors(), tiny_vectors()]))
+          "\n".join([clip_vectors(), vae_vectors(), tiny_vectors()]))

@@ -3,17 +3,12 @@
 /* clang-format off */
 #include <stdint.h>
 
-/* of a tensor in the order of files */
-struct golden_stats {
-    double l2, first[4], last;
-};
-
 static const struct {
     const char *name;
     int vocab, positions, width, mlp_width, layers, heads;
     const char *act;
     int clip_skip, tokens;
-    struct golden_stats out;
+    golden_stats out;
     int n_grads;
     struct {
         const char *name;
@@ -226,7 +221,7 @@ static const struct {
     const char *name;
     int latent, n_levels, channels[4], layers, groups;
     int64_t image[4]; /* N, C, H, W */
-    struct golden_stats moments, decoded;
+    golden_stats moments, decoded;
 } golden_vae[] = {
     {.name = "two levels", .latent = 4, .n_levels = 2, .channels = {32, 64}, .layers = 1, .groups = 32,
      .image = {2, 3, 12, 8},
@@ -242,7 +237,7 @@ static const struct {
     const char *name;
     int width, n_stages, encoder_blocks[4], decoder_blocks[4], latent;
     int64_t image[4];
-    struct golden_stats latents, decoded; /* decoded: of unit-variance noise; real: twice that */
+    golden_stats latents, decoded; /* decoded: of unit-variance noise; real: twice that */
 } golden_tiny[] = {
     {.name = "odd", .width = 6, .n_stages = 3, .encoder_blocks = {1, 2, 1},
      .decoder_blocks = {2, 1, 1}, .latent = 5, .image = {2, 3, 12, 20},
