@@ -32,7 +32,7 @@ static void run(dr_op_run *r, const pair *p, body b, const dr_op_setup *change)
 {
     dr_op_setup setup = *change;
     setup.backend = &dr_backend_ref_f64;
-    setup.threads = 2;
+    setup.threads = 1;
     setup.seed = 7;
     setup.zero_gradients = true;
     const dr_op_scenario s = {.name = p->name, .body = b, .params = p->params};

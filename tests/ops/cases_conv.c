@@ -82,6 +82,8 @@ static const dr_conv_case down = {2, 8, 6, 33, 31, DOWN3, DR_SET, false, false};
 static const dr_conv_case odd_down = {1, 7, 5, 3, 5, DOWN3, DR_ADD, false, false};
 static const dr_conv_case vae_down = {2, 8, 6, 31, 33, VAE_DOWN, DR_SET, false, false};
 static const dr_conv_case odd_vae_down = {1, 5, 7, 3, 5, VAE_DOWN, DR_ADD, false, false};
+/* More patch rows than ref's 32 MiB of scratch hold: several chunks, cut elsewhere in f64. */
+static const dr_conv_case large = {1, 110, 111, 77, 3, SAME3, DR_SET, false, false};
 static const dr_conv_case point = {2, 3, 5, 77, 65, POINT, DR_ADD, false, false};
 
 #define SCENARIOS(op, body)                                                                        \
@@ -89,9 +91,9 @@ static const dr_conv_case point = {2, 3, 5, 77, 65, POINT, DR_ADD, false, false}
         {op, "3x3 to 4 channels", body, &last}, {op, "stride 2", body, &down},                     \
         {op, "stride 2, odd sizes", body, &odd_down},                                              \
         {op, "stride 2, padded right and bottom", body, &vae_down},                                \
-        {op, "the same, odd sizes", body, &odd_vae_down},                                          \
+        {op, "the same, odd sizes", body, &odd_vae_down}, {op, "1x1", body, &point},               \
     {                                                                                              \
-        op, "1x1", body, &point                                                                    \
+        op, "large", body, &large                                                                  \
     }
 
 static const dr_op_scenario scenarios[] = {

@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "dr_test.h"
 #include "op_cases.h"
+#include "ops/embedding.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -113,6 +114,34 @@ static void threads_do_not_matter(void **state)
     dr_op_run_free(&one);
 }
 
+/* Ids 0, 0, 2, 6: the table needs 7 rows. */
+static void look_up(dr_op_run *r, const void *params)
+{
+    const int64_t *rows = params;
+    const dr_embedding_args a = {
+        .ids = dr_op_ids(r, "ids", 8, 2, DR_DIMS(1, 4)),
+        .tokens = dr_op_tensor(r, DR_OP_INPUT, "tokens", 1.0, 2, DR_DIMS(*rows, 3)),
+        .positions = dr_op_tensor(r, DR_OP_INPUT, "positions", 1.0, 2, DR_DIMS(4, 3)),
+        .y = dr_op_tensor(r, DR_OP_SET, "y", 1.0, 3, DR_DIMS(1, 4, 3))};
+    assert_ok(dr_embedding(&r->cx, &a));
+}
+
+static void ref_refuses_ids_out_of_range(void **state)
+{
+    (void)state;
+    static const int64_t six = 6;
+    static const int64_t seven = 7;
+    const dr_op_scenario fits = {DR_OP_embedding, "7 rows", look_up, &seven};
+    const dr_op_scenario exceeds = {DR_OP_embedding, "6 rows", look_up, &six};
+    const dr_op_setup setup = {.backend = &dr_backend_ref_f32, .threads = 2, .seed = 1};
+    static dr_op_run r; /* survives the jump out of the panic */
+    dr_op_run_execute(&r, &setup, &fits);
+    dr_op_run_free(&r);
+    assert_panics(dr_op_run_execute(&r, &setup, &exceeds));
+    dr_op_run_free(&r);
+    dr_pool_destroy(r.cx.pool);
+}
+
 static void every_op_has_a_scenario(void **state)
 {
     (void)state;
@@ -188,7 +217,8 @@ int main(void)
             }
         }
     }
-    tests = dr_xrealloc(tests, n + 1, sizeof *tests);
+    tests = dr_xrealloc(tests, n + 2, sizeof *tests);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(ref_refuses_ids_out_of_range);
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(every_op_has_a_scenario);
     const int rc = dr_test_run("op_backends", tests, n);
     free(tests);

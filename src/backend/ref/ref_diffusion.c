@@ -6,11 +6,13 @@ dr_status DR_REF(mix)(dr_context *cx, const dr_mix_args *a)
     const int64_t elems = dr_numel(a->x) / a->x->dim[0]; /* of one sample */
     const dr_real *x = dr_ref_data(a->x);
     const dr_real *z = dr_ref_data(a->z);
+    const dr_real *factor_x = dr_ref_data(a->a);
+    const dr_real *factor_z = dr_ref_data(a->b);
     dr_real *y = dr_ref_data(a->y);
 #pragma omp parallel for num_threads(cx->threads) schedule(static)
     for (int64_t i = 0; i < dr_numel(a->x); i++) {
         const int64_t n = i / elems;
-        y[i] = dr_ref_data(a->a)[n] * x[i] + dr_ref_data(a->b)[n] * z[i];
+        y[i] = factor_x[n] * x[i] + factor_z[n] * z[i];
     }
     return DR_OK;
 }
@@ -18,6 +20,7 @@ dr_status DR_REF(mix)(dr_context *cx, const dr_mix_args *a)
 dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
 {
     const int64_t elems = dr_numel(a->pred) / a->pred->dim[0]; /* of one sample */
+    dr_real *dpred = dr_ref_data(a->dpred);
 #pragma omp parallel for num_threads(cx->threads) schedule(static)
     for (int64_t n = 0; n < a->pred->dim[0]; n++) {
         const dr_real *pred = dr_ref_data(a->pred) + n * elems;
@@ -29,8 +32,8 @@ dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
         }
         dr_ref_data(a->loss)[n] = (dr_real)(sum / (double)elems);
         const dr_real factor = (dr_real)((double)dr_ref_data(a->weight)[n] * 2.0 / (double)elems);
-        for (int64_t i = 0; i < elems && a->dpred != NULL; i++) {
-            dr_ref_data(a->dpred)[n * elems + i] = factor * (pred[i] - target[i]);
+        for (int64_t i = 0; i < elems && dpred != NULL; i++) {
+            dpred[n * elems + i] = factor * (pred[i] - target[i]);
         }
     }
     return DR_OK;

@@ -34,13 +34,15 @@ dr_status DR_REF(embedding_backward)(dr_context *cx, const dr_embedding_backward
     (void)cx;
     const int64_t channels = dr_cols(a->dy);
     const int32_t *id = checked_ids(a->ids, a->dtokens);
+    dr_real *dtokens = dr_ref_data(a->dtokens);
+    dr_real *dpositions = dr_ref_data(a->dpositions);
     for (int64_t r = 0; r < dr_rows(a->dy); r++) {
         const dr_real *dy = dr_ref_data(a->dy) + r * channels;
-        for (int64_t c = 0; c < channels && a->dtokens != NULL; c++) {
-            dr_ref_data(a->dtokens)[id[r] * channels + c] += dy[c];
+        for (int64_t c = 0; c < channels && dtokens != NULL; c++) {
+            dtokens[id[r] * channels + c] += dy[c];
         }
-        for (int64_t c = 0; c < channels && a->dpositions != NULL; c++) {
-            dr_ref_data(a->dpositions)[r % a->dy->dim[1] * channels + c] += dy[c];
+        for (int64_t c = 0; c < channels && dpositions != NULL; c++) {
+            dpositions[r % a->dy->dim[1] * channels + c] += dy[c];
         }
     }
     return DR_OK;

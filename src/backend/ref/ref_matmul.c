@@ -5,8 +5,9 @@
 /*
  * The one blocked loop nest under linear and conv2d. A tile of MT x NT outputs is one task; l runs
  * in blocks of KT, so that the panel of b (16 KiB in f64) stays in the first cache level, and in
- * steps of STEP terms, so that an output is loaded and stored once per STEP products. The order of
- * the sum over l depends on nothing but l: not on threads, tiles or vector width.
+ * steps of STEP terms, so that an output is loaded and stored once per STEP products. KT products
+ * are summed in dr_real, these sums in double. The order of the sum over l depends on nothing but
+ * l: not on threads, tiles or vector width.
  */
 enum { MT = 128, NT = 64, KT = 32, STEP = 4, ROWS = 2 };
 
@@ -46,8 +47,9 @@ static inline void copy_panel(const dr_ref_matmul *p, int64_t l0, int64_t j0, dr
 }
 
 /* acc(r,j) += sum over the panel's l of a(r,l) panel(l,j), for ROWS rows of a. */
-static inline void add_products(dr_real a[ROWS][KT], dr_real panel[KT][NT], dr_real acc[ROWS][NT])
+static inline void add_products(dr_real a[ROWS][KT], dr_real panel[KT][NT], double acc[ROWS][NT])
 {
+    dr_real sum[ROWS][NT] = {{0}};
     for (int l = 0; l < KT; l += STEP) {
         const dr_real *restrict b0 = panel[l];
         const dr_real *restrict b1 = panel[l + 1];
@@ -57,31 +59,36 @@ static inline void add_products(dr_real a[ROWS][KT], dr_real panel[KT][NT], dr_r
         const dr_real *v = a[1] + l;
         const dr_real u0 = u[0], u1 = u[1], u2 = u[2], u3 = u[3];
         const dr_real v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
-        dr_real *restrict c0 = acc[0];
-        dr_real *restrict c1 = acc[1];
+        dr_real *restrict c0 = sum[0];
+        dr_real *restrict c1 = sum[1];
         for (int j = 0; j < NT; j++) {
             c0[j] = c0[j] + u0 * b0[j] + u1 * b1[j] + u2 * b2[j] + u3 * b3[j];
             c1[j] = c1[j] + v0 * b0[j] + v1 * b1[j] + v2 * b2[j] + v3 * b3[j];
         }
     }
+    for (int r = 0; r < ROWS; r++) {
+        for (int j = 0; j < NT; j++) {
+            acc[r][j] += (double)sum[r][j];
+        }
+    }
 }
 
-static inline void store_tile(const dr_ref_matmul *p, int64_t i0, int64_t j0, dr_real acc[MT][NT])
+static inline void store_tile(const dr_ref_matmul *p, int64_t i0, int64_t j0, double acc[MT][NT])
 {
     const int64_t rows = min_i64(MT, p->m - i0);
     const int64_t cols = min_i64(NT, p->n - j0);
     for (int64_t i = 0; i < rows; i++) {
         dr_real *c = p->c + (i0 + i) * p->n + j0;
         for (int64_t j = 0; j < cols; j++) {
-            const dr_real value = p->bias != NULL ? acc[i][j] + p->bias[j0 + j] : acc[i][j];
-            dr_ref_put(&c[j], value, p->mode);
+            const double bias = p->bias != NULL ? (double)p->bias[j0 + j] : 0.0;
+            dr_ref_put(&c[j], (dr_real)(acc[i][j] + bias), p->mode);
         }
     }
 }
 
 DR_REF_CLONES static void compute_tile(const dr_ref_matmul *p, int64_t i0, int64_t j0)
 {
-    dr_real acc[MT][NT];
+    double acc[MT][NT];
     dr_real panel[KT][NT];
     dr_real a[ROWS][KT];
     const int64_t rows = min_i64(MT, p->m - i0);

@@ -108,29 +108,33 @@ dr_status DR_REF(groupnorm)(dr_context *cx, const dr_groupnorm_args *a)
     return DR_OK;
 }
 
-/* dgamma(c) += sum over samples and pixels of du xhat, dbeta(c) += sum of du, for one channel block
- */
-static void add_group_affine_gradient(const dr_groupnorm_backward_args *a, int64_t group)
+enum { BLOCK = 16 }; /* channels summed together: one or two cache lines per row */
+
+/* dgamma(c) += sum over samples and pixels of du xhat, dbeta(c) += sum of du, for channels c0 .. */
+static void add_group_affine_gradient(const dr_groupnorm_backward_args *a, int64_t c0)
 {
     const int64_t channels = dr_cols(a->x);
-    const int64_t width = channels / a->groups;
     const int64_t pixels = dr_rows(a->x) / a->x->dim[0];
+    const int64_t n = channels - c0 < BLOCK ? channels - c0 : BLOCK;
     const affine f = {dr_ref_data(a->gamma), a->silu ? dr_ref_data(a->beta) : NULL};
-    for (int64_t c = group * width; c < (group + 1) * width; c++) {
-        double sum_gamma = 0.0;
-        double sum_beta = 0.0;
-        for (int64_t n = 0; n < a->x->dim[0]; n++) {
-            const dr_real *stats = dr_ref_data(a->stats) + 2 * (n * a->groups + group);
-            for (int64_t p = 0; p < pixels; p++) {
-                const int64_t at = (n * pixels + p) * channels + c;
-                const dr_real xhat = (dr_ref_data(a->x)[at] - stats[0]) * stats[1];
-                const dr_real du = before_act(&f, c, xhat, dr_ref_data(a->dy)[at]);
-                sum_gamma += (double)du * (double)xhat;
-                sum_beta += (double)du;
-            }
+    const dr_real *all_stats = dr_ref_data(a->stats);
+    double sum_gamma[BLOCK] = {0};
+    double sum_beta[BLOCK] = {0};
+    for (int64_t r = 0; r < dr_rows(a->x); r++) {
+        const dr_real *x = dr_ref_data(a->x) + r * channels + c0;
+        const dr_real *dy = dr_ref_data(a->dy) + r * channels + c0;
+        for (int64_t c = 0; c < n; c++) {
+            const int64_t group = (c0 + c) / (channels / a->groups);
+            const dr_real *stats = all_stats + 2 * (r / pixels * a->groups + group);
+            const dr_real xhat = (x[c] - stats[0]) * stats[1];
+            const dr_real du = before_act(&f, c0 + c, xhat, dy[c]);
+            sum_gamma[c] += (double)du * (double)xhat;
+            sum_beta[c] += (double)du;
         }
-        dr_ref_data(a->dgamma)[c] += (dr_real)sum_gamma;
-        dr_ref_data(a->dbeta)[c] += (dr_real)sum_beta;
+    }
+    for (int64_t c = 0; c < n; c++) {
+        dr_ref_data(a->dgamma)[c0 + c] += (dr_real)sum_gamma[c];
+        dr_ref_data(a->dbeta)[c0 + c] += (dr_real)sum_beta[c];
     }
 }
 
@@ -141,8 +145,8 @@ dr_status DR_REF(groupnorm_backward)(dr_context *cx, const dr_groupnorm_backward
     const set s = {dr_rows(a->x) / n, channels / a->groups, channels};
     if (a->dgamma != NULL) {
 #pragma omp parallel for num_threads(cx->threads) schedule(static)
-        for (int64_t g = 0; g < a->groups; g++) {
-            add_group_affine_gradient(a, g);
+        for (int64_t c0 = 0; c0 < channels; c0 += BLOCK) {
+            add_group_affine_gradient(a, c0);
         }
     }
     if (a->dx == NULL) {
@@ -177,9 +181,7 @@ dr_status DR_REF(layernorm)(dr_context *cx, const dr_layernorm_args *a)
     return DR_OK;
 }
 
-/* dgamma += column sums of dy xhat, dbeta += column sums of dy, for columns c0 .. c0+BLOCK-1 */
-enum { BLOCK = 16 };
-
+/* dgamma += column sums of dy xhat, dbeta += column sums of dy, for columns c0 .. */
 static void add_columns_affine_gradient(const dr_layernorm_backward_args *a, int64_t c0)
 {
     const int64_t width = dr_cols(a->x);
