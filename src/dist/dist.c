@@ -178,6 +178,9 @@ dr_status dr_dist_agree(dr_dist *d, dr_status mine)
     if (first == d->world) {
         return DR_OK;
     }
+    if (d->rank == first && dr_error_status() != mine) { /* a status that came without a record */
+        (void)dr_error_set(mine, __FILE__, __LINE__, "rank %d: %s", d->rank, dr_status_text(mine));
+    }
     dr_error_copy record;
     dr_error_export(&record);
     DR_TRY(dr_dist_bcast(d, &record, sizeof record, first));
