@@ -367,8 +367,11 @@ static void publish(dr_reducer *r)
 
 void dr_reducer_ready(dr_reducer *r, int64_t begin, int64_t end)
 {
-    DR_CHECK(end == r->ready && begin <= end, "reducer: range [%lld, %lld) after %lld",
-             (long long)begin, (long long)end, (long long)r->ready);
+    DR_CHECK(r->i_leaf < r->n_local, "reducer: range [%lld, %lld) after the last leaf",
+             (long long)begin, (long long)end);
+    DR_CHECK(end == r->ready && 0 <= begin && begin <= end,
+             "reducer: range [%lld, %lld) after %lld", (long long)begin, (long long)end,
+             (long long)r->ready);
     r->ready = begin;
     if (r->has_thread && r->i_leaf == r->n_local - 1) {
         publish(r);
@@ -377,6 +380,8 @@ void dr_reducer_ready(dr_reducer *r, int64_t begin, int64_t end)
 
 void dr_reducer_end_leaf(dr_reducer *r)
 {
+    DR_CHECK(r->i_leaf < r->n_local, "reducer: leaf %lld of %lld", (long long)r->i_leaf + 1,
+             (long long)r->n_local);
     bool last = r->i_leaf == r->n_local - 1;
     r->ready = 0;
     if (last && r->has_thread) {
