@@ -286,4 +286,4 @@ if __name__ == "__main__":
     write("diffusion_vectors.h", "\n".join([schedule_vectors(), sampler_vectors()]))
     torch.set_default_dtype(torch.float64)  # transformers builds its causal mask in this type
     write("models_vectors.h",
-          "\n".join([clip_vectors(), vae_vectors(), tiny_vectors()]))
+          "\n".join(['#include "../golden_compare.h"\n', clip_vectors(), vae_vectors(), tiny_vectors()]))

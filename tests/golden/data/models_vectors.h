@@ -3,6 +3,8 @@
 /* clang-format off */
 #include <stdint.h>
 
+#include "../golden_compare.h"
+
 static const struct {
     const char *name;
     int vocab, positions, width, mlp_width, layers, heads;
