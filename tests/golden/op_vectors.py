@@ -77,7 +77,7 @@ def linear(case, rows, n_in, n_out):
 def conv2d(case, x_shape, n_out, kernel, stride, top, left, bottom, right):
     n_in = x_shape[3]
     x = tensor(f"{case}.x", x_shape)
-    w = tensor(f"{case}.w", (n_out, kernel, kernel, n_in))
+    w = tensor(f"{case}.w", (n_out, *kernel, n_in))
     b = tensor(f"{case}.b", (n_out,))
     y = nhwc(F.conv2d(F.pad(nchw(x), (left, right, top, bottom)), nchw(w), b, stride=stride))
     dy = tensor(f"{case}.dy", tuple(y.shape), grad=False)
@@ -263,11 +263,12 @@ def write(path):
 def main():
     linear("linear.small", 5, 7, 3)
     linear("linear.large", 77, 96, 130)
-    conv2d("conv2d.3x3", (1, 4, 5, 3), 2, 3, 1, 1, 1, 1, 1)
-    conv2d("conv2d.strided", (2, 7, 6, 3), 4, 3, 2, 1, 1, 1, 1)
-    conv2d("conv2d.asymmetric", (2, 6, 6, 3), 4, 3, 2, 0, 0, 1, 1)
-    conv2d("conv2d.1x1", (2, 3, 3, 5), 4, 1, 1, 0, 0, 0, 0)
-    conv2d("conv2d.wide", (2, 8, 8, 40), 70, 3, 1, 1, 1, 1, 1)
+    conv2d("conv2d.3x3", (1, 4, 5, 3), 2, (3, 3), 1, 1, 1, 1, 1)
+    conv2d("conv2d.strided", (2, 7, 6, 3), 4, (3, 3), 2, 1, 1, 1, 1)
+    conv2d("conv2d.asymmetric", (2, 6, 6, 3), 4, (3, 3), 2, 0, 0, 1, 1)
+    conv2d("conv2d.1x1", (2, 3, 3, 5), 4, (1, 1), 1, 0, 0, 0, 0)
+    conv2d("conv2d.uneven", (1, 5, 4, 2), 3, (3, 2), 1, 2, 0, 0, 1)
+    conv2d("conv2d.wide", (2, 8, 8, 40), 70, (3, 3), 1, 1, 1, 1, 1)
     groupnorm("groupnorm.plain", (2, 3, 2, 4), 2, 1e-6, False)
     groupnorm("groupnorm.silu", (2, 3, 5, 64), 32, 1e-5, True)
     layernorm("layernorm", 9, 33, 1e-5)

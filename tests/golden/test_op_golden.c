@@ -142,6 +142,8 @@ static const dr_conv_case conv_strided = {2,      7,     6,    3, 4, {3, 3, 2, 1
 static const dr_conv_case conv_asymmetric = {2,      6,     6,    3, 4, {3, 3, 2, 0, 0, 1, 1},
                                              DR_SET, false, false};
 static const dr_conv_case conv_1x1 = {2, 3, 3, 5, 4, {1, 1, 1, 0, 0, 0, 0}, DR_SET, false, false};
+static const dr_conv_case conv_uneven = {1,      5,     4,    2, 3, {3, 2, 1, 2, 0, 0, 1},
+                                         DR_SET, false, false};
 static const dr_conv_case conv_wide = {2,      8,     8,    40, 70, {3, 3, 1, 1, 1, 1, 1},
                                        DR_SET, false, false};
 static const dr_groupnorm_case group_plain = {2, 3, 2, 4, 2, 1e-6F, false, DR_SET, false, false};
@@ -189,6 +191,9 @@ static const golden_case cases[] = {
     {"conv2d.1x1", "", F64_LIMIT, dr_case_conv2d, &conv_1x1},
     {"conv2d.1x1", "", F64_LIMIT, dr_case_conv2d_dx, &conv_1x1},
     {"conv2d.1x1", "", F64_LIMIT, dr_case_conv2d_dw, &conv_1x1},
+    {"conv2d.uneven", "", F64_LIMIT, dr_case_conv2d, &conv_uneven},
+    {"conv2d.uneven", "", F64_LIMIT, dr_case_conv2d_dx, &conv_uneven},
+    {"conv2d.uneven", "", F64_LIMIT, dr_case_conv2d_dw, &conv_uneven},
     {"conv2d.wide", "", F64_LIMIT, dr_case_conv2d, &conv_wide},
     {"conv2d.wide", "", F64_LIMIT, dr_case_conv2d_dx, &conv_wide},
     {"conv2d.wide", "", F64_LIMIT, dr_case_conv2d_dw, &conv_wide},

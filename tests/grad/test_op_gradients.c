@@ -130,6 +130,8 @@ static const dr_conv_case conv_strided = {2,      7,     6,    3, 2, {3, 3, 2, 1
                                           DR_SET, false, false};
 static const dr_conv_case conv_asymmetric = {2,      6,     7,    3, 2, {3, 3, 2, 0, 0, 1, 1},
                                              DR_SET, false, false};
+static const dr_conv_case conv_uneven = {1,      5,     4,    2, 3, {3, 2, 1, 2, 0, 0, 1},
+                                         DR_SET, false, false};
 static const dr_conv_case conv_1x1 = {2, 3, 3, 5, 4, {1, 1, 1, 0, 0, 0, 0}, DR_SET, false, false};
 static const dr_groupnorm_case group = {2, 3, 3, 12, 3, 1e-6F, false, DR_SET, false, false};
 static const dr_groupnorm_case group_silu = {2, 5, 3, 8, 4, 1e-5F, true, DR_SET, false, false};
@@ -155,6 +157,7 @@ static const pair pairs[] = {
      dr_case_conv2d,
      {dr_case_conv2d_dx, dr_case_conv2d_dw},
      &conv_asymmetric},
+    {"conv uneven", dr_case_conv2d, {dr_case_conv2d_dx, dr_case_conv2d_dw}, &conv_uneven},
     {"conv 1x1", dr_case_conv2d, {dr_case_conv2d_dx, dr_case_conv2d_dw}, &conv_1x1},
     {"groupnorm", dr_case_groupnorm, {dr_case_groupnorm_backward}, &group},
     {"groupnorm + SiLU", dr_case_groupnorm, {dr_case_groupnorm_backward}, &group_silu},

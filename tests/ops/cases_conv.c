@@ -56,44 +56,30 @@ void dr_case_conv2d_dw(dr_op_run *r, const void *params)
     assert_ok(dr_conv2d_dw(&r->cx, &a));
 }
 
-/* kh, kw, stride, top, left, bottom, right */
-#define SAME3                                                                                      \
-    {                                                                                              \
-        3, 3, 1, 1, 1, 1, 1                                                                        \
-    }
-#define DOWN3                                                                                      \
-    {                                                                                              \
-        3, 3, 2, 1, 1, 1, 1                                                                        \
-    }
-#define VAE_DOWN                                                                                   \
-    {                                                                                              \
-        3, 3, 2, 0, 0, 1, 1                                                                        \
-    }
-#define POINT                                                                                      \
-    {                                                                                              \
-        1, 1, 1, 0, 0, 0, 0                                                                        \
-    }
-
-static const dr_conv_case one = {1, 1, 1, 1, 1, POINT, DR_SET, false, false};
-static const dr_conv_case same = {2, 5, 7, 31, 33, SAME3, DR_ADD, false, false};
-static const dr_conv_case first = {1, 9, 9, 4, 77, SAME3, DR_SET, true, false};
-static const dr_conv_case last = {3, 3, 1, 77, 4, SAME3, DR_SET, false, true};
-static const dr_conv_case down = {2, 8, 6, 33, 31, DOWN3, DR_SET, false, false};
-static const dr_conv_case odd_down = {1, 7, 5, 3, 5, DOWN3, DR_ADD, false, false};
-static const dr_conv_case vae_down = {2, 8, 6, 31, 33, VAE_DOWN, DR_SET, false, false};
-static const dr_conv_case odd_vae_down = {1, 5, 7, 3, 5, VAE_DOWN, DR_ADD, false, false};
+/* n, h, w, in, out, {kh, kw, stride, top, left, bottom, right}, mode, no b and db, no dw */
+static const dr_conv_case one = {1, 1, 1, 1, 1, {1, 1, 1, 0, 0, 0, 0}, DR_SET, false, false};
+static const dr_conv_case same = {2, 5, 7, 31, 33, {3, 3, 1, 1, 1, 1, 1}, DR_ADD, false, false};
+static const dr_conv_case first = {1, 9, 9, 4, 77, {3, 3, 1, 1, 1, 1, 1}, DR_SET, true, false};
+static const dr_conv_case last = {3, 3, 1, 77, 4, {3, 3, 1, 1, 1, 1, 1}, DR_SET, false, true};
+static const dr_conv_case down = {2, 8, 6, 33, 31, {3, 3, 2, 1, 1, 1, 1}, DR_SET, false, false};
+static const dr_conv_case odd_down = {1, 7, 5, 3, 5, {3, 3, 2, 1, 1, 1, 1}, DR_ADD, false, false};
+static const dr_conv_case vae_down = {2, 8, 6, 31, 33, {3, 3, 2, 0, 0, 1, 1}, DR_SET, false, false};
+static const dr_conv_case odd_vae_down = {1,      5,     7,    3, 5, {3, 3, 2, 0, 0, 1, 1},
+                                          DR_ADD, false, false};
+static const dr_conv_case uneven = {2, 5, 4, 3, 7, {3, 2, 1, 2, 0, 0, 1}, DR_SET, false, false};
 /* More patch rows than ref's 32 MiB of scratch hold: several chunks, cut elsewhere in f64. */
-static const dr_conv_case large = {1, 110, 111, 77, 3, SAME3, DR_SET, false, false};
-static const dr_conv_case point = {2, 3, 5, 77, 65, POINT, DR_ADD, false, false};
+static const dr_conv_case large = {1, 110, 111, 77, 3, {3, 3, 1, 1, 1, 1, 1}, DR_SET, false, false};
+static const dr_conv_case point = {2, 3, 5, 77, 65, {1, 1, 1, 0, 0, 0, 0}, DR_ADD, false, false};
 
 #define SCENARIOS(op, body)                                                                        \
     {op, "1x1x1", body, &one}, {op, "3x3", body, &same}, {op, "3x3 of 4 channels", body, &first},  \
         {op, "3x3 to 4 channels", body, &last}, {op, "stride 2", body, &down},                     \
         {op, "stride 2, odd sizes", body, &odd_down},                                              \
         {op, "stride 2, padded right and bottom", body, &vae_down},                                \
-        {op, "the same, odd sizes", body, &odd_vae_down}, {op, "1x1", body, &point},               \
+        {op, "the same, odd sizes", body, &odd_vae_down}, {op, "large", body, &large},             \
+        {op, "uneven kernel and padding", body, &uneven},                                          \
     {                                                                                              \
-        op, "large", body, &large                                                                  \
+        op, "1x1", body, &point                                                                    \
     }
 
 static const dr_op_scenario scenarios[] = {
