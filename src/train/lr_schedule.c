@@ -29,7 +29,7 @@ dr_status dr_lr_schedule_check(const dr_lr_schedule *s)
         DR_FAIL(DR_INVALID, "--lr_scheduler constant has no warm-up, but --lr_warmup_steps is "
                             "given: use constant_with_warmup");
     }
-    if (s->kind == DR_LR_POLYNOMIAL && s->base_lr <= lr_end) {
+    if (s->kind == DR_LR_POLYNOMIAL && !(s->base_lr > lr_end)) {
         DR_FAIL(DR_INVALID,
                 "--lr_scheduler polynomial ends at 1e-7: --learning_rate must be "
                 "larger, found %g",
