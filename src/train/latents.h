@@ -25,7 +25,6 @@ typedef struct dr_latents_config {
     bool cached;           /* --cache_latents */
     const char *cache_dir; /* --cache_latents_to_disk: HDF5 folder; NULL: memory only */
     bool flip;             /* --flip_aug */
-    int batch;             /* --vae_batch_size */
     uint64_t seed;
 } dr_latents_config;
 

@@ -29,11 +29,14 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
     }
     n->n_values = n->text_params.n_elems + n->unet_params.n_elems;
     n->first_trained = o->train_text_encoder ? 0 : n->text_params.n_elems;
-    n->clip_run = dr_clip_run_create(&n->clip, (dr_clip_options){.train = o->train_text_encoder,
-                                                                 .checkpointing = o->checkpointing,
-                                                                 .clip_skip = o->clip_skip});
+    dr_clip_options clip = {.checkpointing = o->checkpointing, .clip_skip = o->clip_skip};
+    n->clip_eval = dr_clip_run_create(&n->clip, clip);
+    if (o->train_text_encoder) {
+        clip.train = true;
+        n->clip_train = dr_clip_run_create(&n->clip, clip);
+    }
     n->unet_run = dr_unet_run_create(
-        &n->unet, (dr_unet_options){.train = true, .checkpointing = o->checkpointing});
+        &n->unet, (dr_unet_options){.train = o->train, .checkpointing = o->checkpointing});
     return DR_OK;
 }
 

@@ -1,0 +1,106 @@
+/*
+ * The inputs of a leaf: latents, noise, timesteps, captions, weights. Every random number is keyed
+ * by (seed, purpose, epoch, sample), so it is the same on any rank and in any order.
+ */
+#include "base/log.h"
+#include "base/philox.h"
+#include "train/run_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct leaf_arrays {          /* host copies, uploaded at the end */
+    float *latents, *noise, *factors; /* factors: 6 arrays of n */
+    int32_t *ids;
+} leaf_arrays;
+
+enum { T, SIGNAL, SIGMA, TARGET_LATENT, TARGET_NOISE, WEIGHT, N_FACTORS };
+
+static dr_status fill_ids(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t epoch, int32_t *ids)
+{
+    const dr_dataset_image *im = &r->dataset.images[leaf->samples[i].image];
+    dr_str caption = {0};
+    dr_token_rows rows;
+    dr_caption_process(&r->c->captions, im->caption, r->c->seed, epoch, leaf->samples[i].sample,
+                       &caption);
+    dr_status st = dr_tokenizer_encode_padded(r->tokenizer, dr_str_get(&caption), caption.len,
+                                              75 * r->c->n_token_rows, &rows);
+    dr_str_free(&caption);
+    if (st != DR_OK) {
+        return dr_error_prefix(st, "caption of %s", im->path);
+    }
+    if (rows.truncated && r->n_truncated++ == 0) {
+        dr_warn("%s: the caption has %zu tokens, %d are used%s", im->path, rows.n_tokens,
+                75 * r->c->n_token_rows,
+                r->c->n_token_rows == 1 ? " (--max_token_length 150 or 225 uses more)" : "");
+    }
+    memcpy(ids, rows.ids, (size_t)r->c->n_token_rows * DR_TOKEN_ROW * sizeof *ids);
+    return DR_OK;
+}
+
+static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t epoch,
+                             const leaf_arrays *a, size_t elems, const dr_leaf_host *host)
+{
+    const dr_sample_ref *ref = &leaf->samples[i];
+    dr_philox stream;
+    DR_TRY(dr_latents_get(r->latents, ref->image, epoch, ref->sample, a->latents + i * elems));
+    dr_philox_init(&stream, r->c->seed, DR_RANDOM_NOISE, epoch, ref->sample);
+    dr_philox_normal(&stream, a->noise + i * elems, elems);
+    dr_philox_init(&stream, r->c->seed, DR_RANDOM_TIMESTEP, epoch, ref->sample);
+    int t = (int)dr_philox_below(&stream, DR_TRAIN_TIMESTEPS);
+    const dr_prediction prediction =
+        r->c->model.v_parameterization ? DR_PREDICT_V : DR_PREDICT_EPSILON;
+    dr_mix_factors noisy = dr_schedule_noisy(&r->noise_schedule, t);
+    dr_mix_factors target = dr_schedule_target(&r->noise_schedule, prediction, t);
+    float *f = a->factors;
+    uint32_t n = leaf->n;
+    f[T * n + i] = (float)t;
+    f[SIGNAL * n + i] = noisy.a;
+    f[SIGMA * n + i] = noisy.b;
+    f[TARGET_LATENT * n + i] = target.a;
+    f[TARGET_NOISE * n + i] = target.b;
+    host->timesteps[i] = t;
+    host->loss_weights[i] = r->dataset.images[ref->image].loss_weight;
+    host->keys[i] = r->dataset.images[ref->image].path;
+    return fill_ids(r, leaf, i, epoch,
+                    a->ids + (size_t)i * (size_t)(r->c->n_token_rows * DR_TOKEN_ROW));
+}
+
+static dr_status upload(dr_context *cx, const dr_leaf_input *in, const leaf_arrays *a, uint32_t n)
+{
+    DR_TRY(dr_upload(cx, &in->latents, a->latents));
+    DR_TRY(dr_upload(cx, &in->noise, a->noise));
+    DR_TRY(dr_upload(cx, &in->ids, a->ids));
+    DR_TRY(dr_upload(cx, &in->t, a->factors + T * n));
+    DR_TRY(dr_upload(cx, &in->signal, a->factors + SIGNAL * n));
+    DR_TRY(dr_upload(cx, &in->sigma, a->factors + SIGMA * n));
+    DR_TRY(dr_upload(cx, &in->target_latent, a->factors + TARGET_LATENT * n));
+    DR_TRY(dr_upload(cx, &in->target_noise, a->factors + TARGET_NOISE * n));
+    return dr_upload(cx, &in->weight, a->factors + WEIGHT * n);
+}
+
+dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint32_t epoch,
+                           uint64_t step_samples, dr_leaf_input *in, const dr_leaf_host *host)
+{
+    uint32_t n = leaf->n;
+    size_t elems = (size_t)dr_numel(&in->latents) / n;
+    leaf_arrays a = {
+        .latents = dr_xcalloc(n * elems, sizeof(float)),
+        .noise = dr_xcalloc(n * elems, sizeof(float)),
+        .factors = dr_xcalloc((size_t)N_FACTORS * n, sizeof(float)),
+        .ids = dr_xcalloc((size_t)dr_numel(&in->ids), sizeof(int32_t)),
+    };
+    dr_status st = DR_OK;
+    for (uint32_t i = 0; st == DR_OK && i < n; i++) {
+        st = fill_sample(r, leaf, i, epoch, &a, elems, host);
+        a.factors[WEIGHT * n + i] = host->loss_weights[i] / (float)step_samples;
+    }
+    if (st == DR_OK) {
+        st = upload(cx, in, &a, n);
+    }
+    free(a.latents);
+    free(a.noise);
+    free(a.factors);
+    free(a.ids);
+    return st;
+}

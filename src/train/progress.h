@@ -1,0 +1,41 @@
+/*
+ * train/progress.h - one line that says how training goes, rewritten on a terminal.
+ *
+ * Layer:    train.
+ */
+#ifndef DR_TRAIN_PROGRESS_H
+#define DR_TRAIN_PROGRESS_H
+
+#include "dreamrun/status.h"
+
+typedef enum dr_progress_mode {
+    DR_PROGRESS_AUTO,  /* rewritten line on a terminal, else plain */
+    DR_PROGRESS_PLAIN, /* a line every few seconds */
+    DR_PROGRESS_JSON   /* one JSON object per step on stdout */
+} dr_progress_mode;
+
+typedef struct dr_progress {
+    dr_progress_mode mode;
+    bool rewrite;
+    int64_t n_steps;
+    uint32_t n_epochs;
+    double started_s, last_print_s; /* of the clock */
+    double smooth_loss;
+    uint64_t n_samples;
+    int64_t n_done; /* steps of this run */
+} dr_progress;
+
+typedef struct dr_progress_step {
+    int64_t step;   /* done, from 1 */
+    uint32_t epoch; /* from 1 */
+    double loss, lr, grad_norm;
+    uint64_t samples;      /* of the step */
+    double data_s, step_s; /* waiting for data, whole step */
+} dr_progress_step;
+
+void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs);
+void dr_progress_update(dr_progress *p, const dr_progress_step *s);
+/* Ends the rewritten line. */
+void dr_progress_end(dr_progress *p);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * train/run_internal.h - the state of a run, shared by train's files. Private to train.
+ */
+#ifndef DR_TRAIN_RUN_INTERNAL_H
+#define DR_TRAIN_RUN_INTERNAL_H
+
+#include "data/epoch_plan.h"
+#include "diffusion/schedule.h"
+#include "text/tokenizer.h"
+#include "train/dump.h"
+#include "train/latents.h"
+#include "train/network.h"
+#include "train/train.h"
+
+typedef struct dr_run {
+    const dr_train_config *c;
+    dr_dist *dist;
+    const dr_backend *backend;
+    dr_arena arena;
+    dr_dataset dataset;
+    dr_model_file *file;
+    dr_network net;
+    dr_latents *latents;
+    dr_tokenizer *tokenizer;
+    dr_schedule noise_schedule;
+    dr_lr_schedule lr;
+    dr_reducer *reducer;
+    dr_pool *pool;
+    dr_dump *dump;
+    dr_progress progress;
+    uint32_t n_leaves; /* of a step, over all ranks */
+    uint32_t steps_per_epoch;
+    int64_t n_steps;
+    bool trains_text_encoder; /* at least one step does */
+    int64_t n_truncated;      /* captions cut so far */
+    double data_s;            /* of the current step: making inputs */
+} dr_run;
+
+/*
+ * What the run will need, by walking every leaf shape dry; creates the pool. DR_NOMEM in words with
+ * the flags that help. Prints the plan on rank 0.
+ */
+DR_MUST_USE dr_status dr_run_plan_memory(dr_run *r);
+typedef struct dr_leaf_host { /* host side of a leaf, arrays of batch_size */
+    int32_t *timesteps;
+    float *loss_weights;
+    const char **keys;
+} dr_leaf_host;
+/* Fills the inputs of a leaf (on the device) and host; step_samples: samples of the whole step. */
+DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf,
+                                       uint32_t epoch, uint64_t step_samples, dr_leaf_input *in,
+                                       const dr_leaf_host *host);
+/* One optimizer step over the plan's step; global_step counts from 0. */
+DR_MUST_USE dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch,
+                                  int64_t global_step);
+
+#endif

@@ -1,0 +1,235 @@
+/*
+ * One optimizer step: this rank's leaves, the reduction, clipping, AdamW, and what is said of it.
+ */
+#include "base/clock.h"
+#include "ops/optimizer_ops.h"
+#include "train/run_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void report_ready(void *user, int64_t begin, int64_t end)
+{
+    dr_reducer_ready(user, begin, end);
+}
+
+static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const dr_leaf *leaf,
+                          uint32_t epoch, bool text, bool dump, double *loss)
+{
+    const dr_leaf_host host = {
+        .timesteps = dr_xcalloc(leaf->n, sizeof(int32_t)),
+        .loss_weights = dr_xcalloc(leaf->n, sizeof(float)),
+        .keys = dr_xcalloc(leaf->n, sizeof(char *)),
+    };
+    float *losses = dr_xcalloc(leaf->n, sizeof *losses);
+    int64_t h, w;
+    dr_latents_size(r->latents, leaf->samples[0].image, &h, &w);
+    dr_frame f = dr_frame_begin(cx);
+    dr_leaf_input in = dr_leaf_input_new(cx, &r->net, f, leaf->n, h, w);
+    dr_leaf_output out;
+    const dr_grad_sink sink = {report_ready, r->reducer};
+    double t0 = dr_now_s();
+    dr_status st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &in, &host);
+    r->data_s += dr_now_s() - t0;
+    if (st == DR_OK) {
+        st = dr_leaf_run(cx, &r->net, &in,
+                         &(dr_leaf_options){.train_text_encoder = text, .sink = &sink}, f, &out);
+    }
+    if (st == DR_OK) {
+        st = dr_download(cx, &out.loss, losses);
+    }
+    *loss = 0.0;
+    for (uint32_t i = 0; i < leaf->n; i++) {
+        *loss += (double)host.loss_weights[i] * (double)losses[i];
+    }
+    if (st == DR_OK && dump) {
+        st = dr_dump_add(r->dump, cx,
+                         &(dr_dump_leaf){&in, &out, host.timesteps, host.loss_weights, host.keys});
+    }
+    dr_frame_end(cx, f);
+    free(host.timesteps);
+    free(host.loss_weights);
+    free((void *)host.keys);
+    free(losses);
+    return st;
+}
+
+/* This rank's leaves; losses[i] of local leaf i (0 for leaves without samples). */
+static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint32_t epoch,
+                            bool text, bool dump, double *losses)
+{
+    int64_t first, n;
+    const dr_device *device = r->backend->device;
+    size_t bytes = (size_t)(r->net.n_values - r->net.first_trained) * sizeof(float);
+    dr_reducer_leaves(r->reducer, &first, &n);
+    dr_reducer_begin_step(r->reducer);
+    for (int64_t i = 0; i < n; i++) {
+        DR_TRY(device->zero(r->net.grads, bytes));
+        losses[i] = 0.0;
+        if (first + i < (int64_t)step->n_leaves) {
+            DR_TRY(run_leaf(r, cx, step, &step->leaves[first + i], epoch, text, dump, &losses[i]));
+        }
+        dr_reducer_end_leaf(r->reducer);
+    }
+    return DR_OK;
+}
+
+/* Loss of the step: all leaves' losses summed in leaf order, the same on every rank. */
+static dr_status gather_loss(dr_run *r, const dr_step *step, const double *losses, double *out)
+{
+    int world = dr_dist_world(r->dist);
+    size_t share = (r->n_leaves + (size_t)world - 1) / (size_t)world + 1;
+    double *mine = dr_xcalloc(share, sizeof *mine);
+    double *all = dr_xcalloc(share * (size_t)world, sizeof *all);
+    int64_t first, n;
+    dr_reducer_leaves(r->reducer, &first, &n);
+    mine[0] = (double)n;
+    memcpy(mine + 1, losses, (size_t)n * sizeof *losses);
+    dr_status st = dr_dist_allgather(r->dist, mine, all, share * sizeof *mine);
+    double sum = 0.0;
+    for (int q = 0; q < world; q++) {
+        const double *of_rank = all + (size_t)q * share;
+        for (int64_t i = 0; i < (int64_t)of_rank[0]; i++) {
+            sum += of_rank[1 + i];
+        }
+    }
+    free(mine);
+    free(all);
+    *out = sum / (double)step->n_samples;
+    return st;
+}
+
+static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
+{
+    int64_t n = r->net.n_values - r->net.first_trained;
+    dr_frame f = dr_frame_begin(cx);
+    dr_tensor g = dr_tensor_of(r->net.grads, DR_F32, 1, &n);
+    dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
+    double squares = 0.0;
+    dr_status st = dr_zero(cx, &sum);
+    if (st == DR_OK) {
+        st = dr_sumsq(cx, &(dr_sumsq_args){.x = &g, .out = &sum});
+    }
+    if (st == DR_OK) {
+        st = dr_download(cx, &sum, &squares);
+    }
+    dr_frame_end(cx, f);
+    *norm = sqrt(squares);
+    return st;
+}
+
+/* AdamW over every run of consecutive trainable parameters of a set. */
+static dr_status update_set(dr_run *r, dr_context *cx, const dr_params *set, int64_t shift,
+                            const dr_adamw_args *settings)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        if (!set->at[i]->trainable) {
+            continue;
+        }
+        int64_t begin = set->at[i]->offset + shift;
+        while (i + 1 < set->n && set->at[i + 1]->trainable) {
+            i++;
+        }
+        int64_t n = set->at[i]->offset + set->at[i]->n + shift - begin;
+        int64_t at = begin - r->net.first_trained;
+        dr_tensor p = dr_tensor_of(r->net.values + begin, DR_F32, 1, &n);
+        dr_tensor g = dr_tensor_of(r->net.grads + at, DR_F32, 1, &n);
+        dr_tensor m = dr_tensor_of(r->net.m + at, DR_F32, 1, &n);
+        dr_tensor v = dr_tensor_of(r->net.v + at, DR_F32, 1, &n);
+        dr_adamw_args a = *settings;
+        a.p = &p;
+        a.g = &g;
+        a.m = &m;
+        a.v = &v;
+        DR_TRY(dr_adamw(cx, &a));
+    }
+    return DR_OK;
+}
+
+static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool text, double norm)
+{
+    const dr_train_config *c = r->c;
+    double factor = dr_lr_factor(&r->lr, global_step);
+    double clip = 1.0;
+    if (c->max_grad_norm > 0.0 && c->max_grad_norm / (norm + 1e-6) < 1.0) { /* torch's clip */
+        clip = c->max_grad_norm / (norm + 1e-6);
+    }
+    dr_adamw_args a = {.lr = (float)(c->lr * factor),
+                       .beta1 = (float)c->beta1,
+                       .beta2 = (float)c->beta2,
+                       .eps = (float)c->eps,
+                       .weight_decay = (float)c->weight_decay,
+                       .grad_scale = (float)clip,
+                       .step = global_step + 1};
+    DR_TRY(update_set(r, cx, &r->net.unet_params, r->net.text_params.n_elems, &a));
+    if (text) {
+        a.lr = (float)(c->lr_text_encoder * factor);
+        DR_TRY(update_set(r, cx, &r->net.text_params, 0, &a));
+    }
+    return DR_OK;
+}
+
+static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step,
+                            double norm, double loss)
+{
+    double factor = dr_lr_factor(&r->lr, global_step);
+    int rank = dr_dist_rank(r->dist);
+    return dr_dump_write(r->dump, &(dr_dump_step){.dir = r->c->dump_dir,
+                                                  .step = global_step + 1,
+                                                  .epoch = epoch,
+                                                  .rank = rank,
+                                                  .global_batch = step->n_samples,
+                                                  .lr_unet = r->c->lr * factor,
+                                                  .lr_text_encoder = r->c->lr_text_encoder * factor,
+                                                  .grad_norm = norm,
+                                                  .loss = loss,
+                                                  .gradients = rank == 0 ? &r->net : NULL});
+}
+
+dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step)
+{
+    dr_context cx;
+    double t0 = dr_now_s();
+    double loss = 0.0;
+    double norm = 0.0;
+    bool text = global_step < r->c->stop_text_encoder && r->trains_text_encoder;
+    bool dump = r->c->dump_dir != NULL && global_step < r->c->dump_steps;
+    double *losses = dr_xcalloc(r->n_leaves, sizeof *losses);
+    r->data_s = 0.0;
+    dr_context_init(&cx, r->backend, r->pool, r->c->threads);
+    dr_status st = run_leaves(r, &cx, step, epoch, text, dump, losses);
+    if (st != DR_OK) { /* the others are inside the reduction: they cannot be asked any more */
+        free(losses);
+        dr_dist_abort(r->dist, st);
+    }
+    st = dr_reducer_wait(r->reducer);
+    if (st == DR_OK) {
+        st = gather_loss(r, step, losses, &loss);
+    }
+    free(losses);
+    DR_TRY(st);
+    DR_TRY(gradient_norm(r, &cx, &norm));
+    if (dump) {
+        DR_TRY(dr_dist_agree(r->dist, write_dump(r, step, epoch, global_step, norm, loss)));
+    }
+    if (!isfinite(loss) || !isfinite(norm)) {
+        DR_FAIL(DR_NUMERIC,
+                "step %lld: the loss is %g and the gradient norm %g: the training has diverged "
+                "(a lower --learning_rate, or --max_grad_norm 1)",
+                (long long)global_step + 1, loss, norm);
+    }
+    DR_TRY(update(r, &cx, global_step, text, norm));
+    if (dr_dist_rank(r->dist) == 0) {
+        dr_progress_update(&r->progress,
+                           &(dr_progress_step){.step = global_step + 1,
+                                               .epoch = epoch,
+                                               .loss = loss,
+                                               .lr = r->c->lr * dr_lr_factor(&r->lr, global_step),
+                                               .grad_norm = norm,
+                                               .samples = step->n_samples,
+                                               .data_s = r->data_s,
+                                               .step_s = dr_now_s() - t0});
+    }
+    return DR_OK;
+}

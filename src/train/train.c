@@ -1,0 +1,217 @@
+#include "train/train.h"
+
+#include "base/file.h"
+#include "base/log.h"
+#include "io/xxh3.h"
+#include "train/run_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* All ranks must have built the same dataset: the plan is computed on each of them. */
+static dr_status check_same_dataset(dr_run *r)
+{
+    dr_str text = {0};
+    for (size_t i = 0; i < r->dataset.n_images; i++) {
+        const dr_dataset_image *im = &r->dataset.images[i];
+        dr_str_printf(&text, "%s\n%s\n%d %d %u %u\n", im->path, im->caption, (int)im->size.w,
+                      (int)im->size.h, im->bucket, im->repeats);
+    }
+    dr_status st = dr_dist_check_equal(r->dist, dr_str_get(&text), text.len, "dataset");
+    dr_str_free(&text);
+    return st;
+}
+
+static dr_status open_dataset(dr_run *r)
+{
+    dr_str text = {0};
+    DR_TRY(dr_dist_agree(r->dist, dr_dataset_open(&r->arena, &r->c->data, &r->dataset)));
+    DR_TRY(check_same_dataset(r));
+    dr_dataset_summary(&r->dataset, &text);
+    dr_info("%s", dr_str_get(&text));
+    dr_str_free(&text);
+    return DR_OK;
+}
+
+static dr_status open_model(dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&c->model, &r->file)));
+    r->trains_text_encoder = c->stop_text_encoder > 0;
+    dr_status st =
+        dr_network_init(&r->net, dr_model_file_config(r->file),
+                        &(dr_network_options){.backend = r->backend,
+                                              .threads = c->threads,
+                                              .train = true,
+                                              .train_text_encoder = r->trains_text_encoder,
+                                              .checkpointing = c->checkpointing,
+                                              .clip_skip = c->clip_skip,
+                                              .n_rows = c->n_token_rows});
+    return dr_dist_agree(r->dist, st);
+}
+
+static dr_status open_latents(dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    return dr_latents_create(r->dist,
+                             &(dr_latents_config){.backend = r->backend,
+                                                  .threads = c->threads,
+                                                  .dataset = &r->dataset,
+                                                  .file = r->file,
+                                                  .vae_hash = dr_model_file_vae_hash(r->file),
+                                                  .cached = c->cache_latents,
+                                                  .cache_dir = c->cache_dir,
+                                                  .flip = c->flip_aug,
+                                                  .seed = c->seed},
+                             &r->latents);
+}
+
+/* Steps, epochs, schedule, and the lines of the header that say how they come about. */
+static dr_status plan_steps(dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    int64_t shards = c->virtual_shards > 0 ? c->virtual_shards : dr_dist_world(r->dist);
+    if (shards * c->accumulation > 4096) { /* each holds a place in every step's plan */
+        DR_FAIL(DR_INVALID,
+                "--virtual_shards %lld x --gradient_accumulation_steps %d: at most 4096",
+                (long long)shards, c->accumulation);
+    }
+    r->n_leaves = (uint32_t)(shards * c->accumulation);
+    r->steps_per_epoch = dr_steps_per_epoch(&r->dataset, c->batch_size, r->n_leaves);
+    r->n_steps = c->max_epochs > 0 ? c->max_epochs * r->steps_per_epoch : c->max_steps;
+    r->lr = (dr_lr_schedule){
+        .kind = c->lr_kind,
+        .total_steps = r->n_steps,
+        .warmup_steps = (int64_t)(c->warmup < 1.0 ? c->warmup * (double)r->n_steps : c->warmup),
+        .cycles = c->lr_cycles,
+        .power = c->lr_power,
+        .base_lr = c->lr};
+    dr_str text = {0};
+    dr_epoch_arithmetic(&r->dataset, c->batch_size, (uint32_t)shards, (uint32_t)c->accumulation,
+                        &text);
+    dr_info("%s", dr_str_get(&text));
+    dr_str_free(&text);
+    dr_info("run: %lld steps = %lld epochs of %u steps; %d rank%s x %d thread%s; seed %llu",
+            (long long)r->n_steps,
+            (long long)((r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch),
+            r->steps_per_epoch, dr_dist_world(r->dist), dr_dist_world(r->dist) > 1 ? "s" : "",
+            c->threads, c->threads > 1 ? "s" : "", (unsigned long long)c->seed);
+    return dr_lr_schedule_check(&r->lr);
+}
+
+static dr_status load(dr_run *r)
+{
+    DR_TRY(dr_dist_agree(r->dist, dr_run_plan_memory(r)));
+    DR_TRY(dr_dist_agree(r->dist, dr_network_load(&r->net, r->file)));
+    dr_info("training: U-Net %lld parameters, text encoder %lld%s",
+            (long long)dr_network_trained_count(&r->net, false),
+            (long long)dr_network_trained_count(&r->net, true),
+            r->trains_text_encoder ? "" : " (frozen)");
+    dr_status st =
+        dr_reducer_create(r->dist,
+                          &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
+                                               .grads = r->net.grads,
+                                               .n_elems = r->net.n_values - r->net.first_trained},
+                          &r->reducer);
+    return dr_dist_agree(r->dist, st);
+}
+
+static dr_status prepare(dr_run *r)
+{
+    r->tokenizer = dr_tokenizer_create(r->c->model.v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
+    r->dump = dr_dump_create(r->c->n_token_rows);
+    dr_schedule_init(&r->noise_schedule);
+    if (dr_dist_rank(r->dist) == 0) { /* an output that cannot be written is found out now */
+        DR_TRY(dr_dist_agree(r->dist, dr_mkdirs(r->c->output_dir)));
+    } else {
+        DR_TRY(dr_dist_agree(r->dist, DR_OK));
+    }
+    DR_TRY(open_dataset(r));
+    DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
+    DR_TRY(open_model(r));
+    DR_TRY(open_latents(r));
+    return load(r);
+}
+
+static dr_status train(dr_run *r)
+{
+    int64_t step = 0;
+    int64_t n_epochs = (r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch;
+    dr_progress_begin(&r->progress, r->c->progress, r->n_steps, (uint32_t)n_epochs);
+    dr_status st = DR_OK;
+    for (uint32_t epoch = 1; st == DR_OK && step < r->n_steps; epoch++) {
+        dr_epoch_plan plan;
+        DR_TRY(dr_epoch_plan_build(&plan, &r->dataset,
+                                   &(dr_epoch_plan_options){.seed = r->c->seed,
+                                                            .epoch = epoch,
+                                                            .batch_size = r->c->batch_size,
+                                                            .n_leaves = r->n_leaves}));
+        for (uint32_t i = 0; st == DR_OK && i < plan.n_steps && step < r->n_steps; i++) {
+            st = dr_run_step(r, &plan.steps[i], epoch, step);
+            step++;
+        }
+        dr_epoch_plan_deinit(&plan);
+    }
+    dr_progress_end(&r->progress);
+    return st;
+}
+
+static dr_status save(dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    if (dr_dist_rank(r->dist) != 0) {
+        return DR_OK;
+    }
+    dr_save_format format = c->save_format;
+    if (!c->save_as_given) {
+        format = dr_model_file_is_directory(r->file) ? DR_SAVE_DIFFUSERS : DR_SAVE_SAFETENSORS;
+    }
+    dr_str name = {0};
+    dr_str_printf(&name, "%s%s", c->output_name != NULL ? c->output_name : "last",
+                  format == DR_SAVE_SAFETENSORS ? ".safetensors" : "");
+    char *path = dr_path_join(c->output_dir, dr_str_get(&name));
+    dr_status st = dr_model_file_save(
+        r->file,
+        &(dr_model_save){.path = path,
+                         .format = format,
+                         .dtype = DR_F32,
+                         .unet = &r->net.unet_params,
+                         .text_encoder = r->trains_text_encoder ? &r->net.text_params : NULL});
+    if (st == DR_OK) {
+        dr_info("saved %s", path);
+    }
+    free(path);
+    dr_str_free(&name);
+    return st;
+}
+
+static void release(dr_run *r)
+{
+    dr_reducer_destroy(r->reducer);
+    dr_pool_destroy(r->pool);
+    dr_latents_destroy(r->latents);
+    dr_network_deinit(&r->net);
+    dr_model_file_close(r->file);
+    dr_dump_destroy(r->dump);
+    dr_tokenizer_destroy(r->tokenizer);
+    dr_arena_deinit(&r->arena);
+}
+
+dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_config *config)
+{
+    dr_run *r = dr_xcalloc(1, sizeof *r);
+    r->c = config;
+    r->dist = d;
+    r->backend = backend;
+    dr_arena_init(&r->arena);
+    dr_status st = prepare(r);
+    if (st == DR_OK) {
+        st = train(r);
+    }
+    if (st == DR_OK) {
+        st = dr_dist_agree(d, save(r));
+    }
+    release(r);
+    free(r);
+    return st;
+}

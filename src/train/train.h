@@ -1,0 +1,54 @@
+/*
+ * train/train.h - a training run from its settings to the final model.
+ *
+ * Layer:    train.
+ */
+#ifndef DR_TRAIN_TRAIN_H
+#define DR_TRAIN_TRAIN_H
+
+#include "data/caption.h"
+#include "data/dataset.h"
+#include "dist/dist.h"
+#include "train/lr_schedule.h"
+#include "train/model_file.h"
+#include "train/progress.h"
+
+#define DR_TRAIN_TO_THE_END INT64_MAX
+
+typedef struct dr_train_config { /* strings outlive the run */
+    dr_model_open_options model;
+    dr_dataset_options data;
+    dr_caption_options captions;
+    const char *output_dir, *output_name; /* name NULL: "last" */
+    bool save_as_given;                   /* save_format was named; else the source's format */
+    dr_save_format save_format;
+    const char *dump_dir; /* NULL: none */
+    int64_t dump_steps;
+    const char *cache_dir; /* HDF5 latent cache; NULL: none */
+    bool cache_latents, flip_aug;
+    uint32_t batch_size;
+    int accumulation;
+    int64_t virtual_shards; /* 0: the number of ranks */
+    int64_t max_steps;
+    int64_t max_epochs; /* 0: max_steps holds */
+    uint64_t seed;      /* the same on all ranks */
+    bool checkpointing;
+    int n_token_rows;          /* 1, 2, 3: 75, 150, 225 tokens */
+    int clip_skip;             /* 1: none */
+    int64_t stop_text_encoder; /* train it in steps 0 .. this-1; 0 or less: never */
+    double lr, lr_text_encoder;
+    double beta1, beta2, eps, weight_decay;
+    double max_grad_norm; /* 0: no clipping */
+    dr_lr_kind lr_kind;
+    double warmup; /* steps, or below 1 a fraction of the run */
+    int64_t lr_cycles;
+    double lr_power;
+    dr_progress_mode progress;
+    int threads;
+} dr_train_config;
+
+/* Collective. Every rank returns the same status; the record is the same, too. */
+DR_MUST_USE dr_status dr_train_run(dr_dist *d, const dr_backend *backend,
+                                   const dr_train_config *config);
+
+#endif
