@@ -25,8 +25,9 @@ bool dr_clip_other_name(const char *name, char *buf, size_t size);
 /* The layout of an LDM file; false when it has no text encoder of either kind. */
 bool dr_clip_find_layout(const dr_shape_source *src, dr_clip_layout *out);
 /*
- * Config from the shapes of an LDM file. Heads are 64 channels wide. An OpenCLIP tower has one
- * more block than SD 2.x runs; it is left out. DR_FORMAT names what is missing.
+ * Config from the shapes of an LDM file, not checked: what shapes do not tell may be put right
+ * first. Heads are 64 channels wide (0 heads: the width does not allow that). An OpenCLIP tower has
+ * one more block than SD 2.x runs; it is left out. DR_FORMAT names what is missing.
  */
 DR_MUST_USE dr_status dr_clip_config_from_ldm(dr_clip_config *c, const dr_shape_source *src,
                                               dr_clip_layout layout);

@@ -184,5 +184,11 @@ dr_status dr_unet_config_from_ldm(dr_unet_config *c, const dr_shape_source *src,
                 prefix);
     }
     c->linear_projection = rank == 2;
+    int depth = 0; /* of the middle block, which follows the last level */
+    while (depth <= DR_MAX_DEPTH &&
+           shape(src, d, &rank, "middle_block.1.transformer_blocks.%d.attn2.to_k.weight", depth)) {
+        depth++;
+    }
+    c->depth[c->n_levels - 1] = depth > 0 ? depth : 1;
     return DR_OK;
 }

@@ -19,8 +19,9 @@ void dr_vae_ldm_slice(const dr_vae_config *c, const dr_param *p, dr_file_slice *
  * name has none. */
 bool dr_vae_other_name(const char *name, char *buf, size_t size);
 /*
- * Config from the shapes of an LDM file. prefix: DR_VAE_LDM_PREFIX or "". 32 groups, factor
- * 0.18215, as every SD 1.x and 2.x VAE. DR_FORMAT names what is missing.
+ * Config from the shapes of an LDM file, not checked: what shapes do not tell may be put right
+ * first. prefix: DR_VAE_LDM_PREFIX or "". 32 groups, factor 0.18215, as every SD 1.x and 2.x VAE.
+ * DR_FORMAT names what is missing.
  */
 DR_MUST_USE dr_status dr_vae_config_from_ldm(dr_vae_config *c, const dr_shape_source *src,
                                              const char *prefix);

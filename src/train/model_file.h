@@ -1,0 +1,102 @@
+/*
+ * train/model_file.h - a model on disk: where file formats and networks meet.
+ *
+ * Layer:    train.
+ * Threads:  after open, loading may run in several threads; hash and save in one at a time.
+ * Source:   spec/models.md 2, 3.3, 8.5, 9; sdscripts.md 8.
+ *
+ * Two forms are read and written: a Diffusers directory (.safetensors weights) and a single
+ * checkpoint in LDM naming. Files are mapped; a tensor is read when it is loaded or saved.
+ *
+ * Family: a model is of the SD 2.x kind when its text encoder is OpenCLIP's: hidden_act "gelu" in
+ * a Diffusers directory, the tensors cond_stage_model.model.* in a single file. That holds for
+ * models of any size, so tiny ones are told apart too.
+ *
+ * A single file does not show everything. What our reader could not see in the shapes of a file
+ * that we write goes into its metadata, one key per fact (model_facts.c), and is read back.
+ */
+#ifndef DR_TRAIN_MODEL_FILE_H
+#define DR_TRAIN_MODEL_FILE_H
+
+#include "io/safetensors.h"
+#include "models/clip/clip.h"
+#include "models/unet/unet.h"
+#include "models/vae/autoencoder.h"
+
+typedef struct dr_model_config {
+    dr_unet_config unet;
+    dr_clip_config clip;
+    dr_autoencoder_config vae;
+    bool v2, v_prediction;
+} dr_model_config;
+
+typedef struct dr_model_file dr_model_file;
+
+typedef struct dr_model_open_options {
+    const char *path;        /* Diffusers directory or .safetensors file */
+    bool v2;                 /* --v2 */
+    bool v_parameterization; /* --v_parameterization */
+    const char *vae;         /* --vae; NULL: the model's own */
+} dr_model_open_options;
+
+/*
+ * Maps the files, reads the configs, checks that every tensor is there with its shape and a
+ * floating-point dtype. No tensor is read. On error *out is NULL.
+ *
+ * vae may be a Diffusers VAE directory (AutoencoderKL or AutoencoderTiny), a model directory, a
+ * checkpoint, a file with nothing but a VAE (with or without "first_stage_model."), or a directory
+ * with TAESD's two files.
+ *
+ * Errors: DR_FORMAT (what is missing or wrong: name, found, expected), DR_INVALID (--v2 or
+ * --v_parameterization contradicts the model; no such path), DR_UNSUPPORTED (.ckpt, .pt, .bin),
+ * DR_IO.
+ */
+DR_MUST_USE dr_status dr_model_file_open(const dr_model_open_options *o, dr_model_file **out);
+void dr_model_file_close(dr_model_file *f); /* NULL is fine */
+/* The flags that fit a model, for tools that are not told them: sets o->v2 and
+ * o->v_parameterization of a model at o->path. A single file without metadata counts as epsilon. */
+DR_MUST_USE dr_status dr_model_file_probe(dr_model_open_options *o);
+
+const dr_model_config *dr_model_file_config(const dr_model_file *f);
+bool dr_model_file_is_directory(const dr_model_file *f);
+
+typedef enum dr_model_part { DR_PART_UNET, DR_PART_TEXT_ENCODER, DR_PART_VAE } dr_model_part;
+enum { DR_MODEL_PARTS = 3 };
+/*
+ * Reads every entry of the set into its bound value (host memory), converting dtype and order.
+ * The set may hold a subset of the part's parameters (a VAE's encoder alone).
+ */
+DR_MUST_USE dr_status dr_model_file_load(const dr_model_file *f, dr_model_part part,
+                                         dr_params *set);
+/*
+ * Hex XXH3-128 of what turns pictures into latents: names, dtypes and bytes of the VAE's encoder
+ * and its norm groups. The same for the same weights in any form of file. Computed at the first
+ * call; the string lives as long as f.
+ */
+const char *dr_model_file_vae_hash(dr_model_file *f);
+
+typedef enum dr_save_format { DR_SAVE_SAFETENSORS, DR_SAVE_DIFFUSERS } dr_save_format;
+
+typedef struct dr_model_save {
+    const char *path;
+    dr_save_format format;
+    dr_dtype dtype;                       /* of the trained tensors: F32, F16 or BF16 */
+    const dr_params *unet, *text_encoder; /* bound values; NULL: the source's tensors */
+    const dr_safetensors_meta *meta;      /* single file: metadata besides "format" */
+    size_t n_meta;
+} dr_model_save;
+
+/* Whether the model can be saved in that form, so that a run can fail before it starts. */
+DR_MUST_USE dr_status dr_model_file_check_save(const dr_model_file *f, dr_save_format format);
+/*
+ * Writes a whole model. Tensors that were not trained, and the VAE (that of --vae when given), keep
+ * their bytes and dtype. A single file made from a single file keeps all its other tensors too
+ * (EMA, schedules, SD 2.x's last text block).
+ *
+ * Atomic: a file or directory at path is replaced whole or stays as it was. A directory that is no
+ * model is never replaced. Files in a replaced model directory that are no part of a model stay.
+ * Errors: DR_IO, DR_OUTPUT, DR_UNSUPPORTED as check_save.
+ */
+DR_MUST_USE dr_status dr_model_file_save(const dr_model_file *f, const dr_model_save *s);
+
+#endif
