@@ -28,6 +28,7 @@ static const char *placeholder(const dr_opt_spec *s)
     case DR_OPT_TYPE_FLOAT:
         return " X";
     case DR_OPT_TYPE_STR:
+    case DR_OPT_TYPE_EACH:
         return " TEXT";
     case DR_OPT_TYPE_CHOICE:
     case DR_OPT_TYPE_NAME:

@@ -161,7 +161,7 @@ static dr_status take_values(dr_optset *o, const dr_opt_spec *s, dr_opt_value *v
                              const char *attached, word_reader *r)
 {
     bool open_list = s->type == DR_OPT_TYPE_STRS || s->type == DR_OPT_TYPE_FLOATS;
-    if (s->type != DR_OPT_TYPE_PAIR) {
+    if (s->type != DR_OPT_TYPE_PAIR && s->type != DR_OPT_TYPE_EACH) {
         dr_strv_free(&v->list);
     }
     v->set = true;

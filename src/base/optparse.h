@@ -27,6 +27,7 @@ typedef enum dr_opt_type {
     DR_OPT_TYPE_STEPS,  /* whole number >= 1, or a ratio < 1, or a percentage "5%"              */
     DR_OPT_TYPE_STRS,   /* zero or more words, up to the next option                            */
     DR_OPT_TYPE_FLOATS, /* zero or more numbers, up to the next option                          */
+    DR_OPT_TYPE_EACH,   /* text; every use adds one to the list                                 */
     DR_OPT_TYPE_PAIR    /* two words; every use adds two to the list                            */
 } dr_opt_type;
 
@@ -73,7 +74,7 @@ typedef struct dr_opt_value {
     const char *text; /* as given, or the table's spelling; lists: the last word        */
     int64_t i;        /* FLAG 0/1, INT; STEPS when >= 1                                 */
     double f;         /* FLOAT, INT, STEPS                                              */
-    dr_strv list;     /* STRS, FLOATS, PAIR                                             */
+    dr_strv list;     /* STRS, FLOATS, EACH, PAIR                                       */
 } dr_opt_value;
 
 typedef struct dr_optset {

@@ -181,6 +181,7 @@ dr_status dr_opt_parse_value(dr_optset *o, const dr_opt_spec *s, const char *tex
         dr_strv_push(&v->list, text);
         break;
     case DR_OPT_TYPE_STRS:
+    case DR_OPT_TYPE_EACH:
     case DR_OPT_TYPE_PAIR:
         dr_strv_push(&v->list, text);
         break;

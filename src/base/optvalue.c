@@ -73,7 +73,8 @@ const dr_strv *dr_opt_list(const dr_optset *o, int id)
 {
     const dr_opt_value *v = value_of(o, id);
     dr_opt_type type = o->table->specs[id].type;
-    DR_CHECK(type == DR_OPT_TYPE_STRS || type == DR_OPT_TYPE_FLOATS || type == DR_OPT_TYPE_PAIR,
+    DR_CHECK(type == DR_OPT_TYPE_STRS || type == DR_OPT_TYPE_FLOATS || type == DR_OPT_TYPE_EACH ||
+                 type == DR_OPT_TYPE_PAIR,
              "--%s is not a list", o->table->specs[id].name);
     return &v->list;
 }

@@ -79,6 +79,7 @@ static bool type_fits(const dr_opt_spec *s, const char *type, bool many)
     case DR_OPT_TYPE_CHOICE:
     case DR_OPT_TYPE_NAME:
         return (strcmp(type, "str") == 0 || strcmp(type, "Path") == 0) && !many;
+    case DR_OPT_TYPE_EACH:
     case DR_OPT_TYPE_PAIR:
         break;
     }
