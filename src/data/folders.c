@@ -1,6 +1,7 @@
+#include "data/folders_internal.h"
+
 #include "base/file.h"
 #include "base/log.h"
-#include "data/folders_internal.h"
 #include "data/pytext.h"
 
 #include <stdlib.h>
