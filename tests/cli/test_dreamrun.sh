@@ -3,7 +3,7 @@
 #
 # dreamrun is copied beside a stand-in for train_db, so that only the launcher is under test.
 set -eu
-# shellcheck source=tests/cli/cases.sh
+# shellcheck source-path=SCRIPTDIR source=cases.sh
 . "$(dirname "$0")/cases.sh"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/dreamrun_cli.XXXXXX")
