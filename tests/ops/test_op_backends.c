@@ -18,12 +18,12 @@
 
 enum { TEST_SEEDS = 3, MEASURE_SEEDS = 10 };
 
-static const dr_op_suite *const groups[] = {
+static const dr_op_suite *const suites[] = {
     &dr_linear_suite,    &dr_conv_suite,      &dr_norm_suite,
     &dr_attention_suite, &dr_pointwise_suite, &dr_layout_suite,
     &dr_embedding_suite, &dr_diffusion_suite, &dr_optimizer_suite,
 };
-enum { GROUPS = sizeof groups / sizeof groups[0] };
+enum { SUITES = sizeof suites / sizeof suites[0] };
 
 typedef struct subject {
     const dr_backend *backend;
@@ -114,6 +114,48 @@ static void threads_do_not_matter(void **state)
     dr_op_run_free(&one);
 }
 
+/* after = before + (after, from zero), up to roundings of f64: 3.6e-15 where rows add one by one.
+ */
+static void check_sum(const dr_op_array *from_random, const dr_op_array *from_zero)
+{
+    double *before = dr_op_values_before(from_random);
+    double *after = dr_op_values_after(from_random);
+    double *added = dr_op_values_after(from_zero);
+    for (int64_t i = 0; i < dr_numel(&from_random->tensor); i++) {
+        assert_at_most(fabs(before[i] + added[i] - after[i]), 1e-13 * (1.0 + fabs(after[i])));
+    }
+    free(before);
+    free(after);
+    free(added);
+}
+
+static void check_sums(const dr_op_scenario *s)
+{
+    dr_op_setup setup = {.backend = &dr_backend_ref_f64, .threads = 2, .seed = 1};
+    dr_op_run from_random;
+    dr_op_run from_zero;
+    dr_op_run_execute(&from_random, &setup, s);
+    setup.zero_gradients = true;
+    dr_op_run_execute(&from_zero, &setup, s);
+    for (size_t i = 0; i < from_random.n; i++) {
+        if (from_random.array[i].role == DR_OP_ACCUMULATED) {
+            check_sum(&from_random.array[i], &from_zero.array[i]);
+        }
+    }
+    dr_op_run_free(&from_random);
+    dr_op_run_free(&from_zero);
+}
+
+static void accumulated_outputs_are_added_to(void **state)
+{
+    (void)state;
+    for (size_t g = 0; g < SUITES; g++) {
+        for (size_t i = 0; i < suites[g]->n; i++) {
+            check_sums(&suites[g]->scenario[i]);
+        }
+    }
+}
+
 /* Ids 0, 0, 2, 6: the table needs 7 rows. */
 static void look_up(dr_op_run *r, const void *params)
 {
@@ -146,9 +188,9 @@ static void every_op_has_a_scenario(void **state)
 {
     (void)state;
     size_t count[DR_OP_COUNT] = {0};
-    for (size_t g = 0; g < GROUPS; g++) {
-        for (size_t i = 0; i < groups[g]->n; i++) {
-            count[groups[g]->scenario[i].op]++;
+    for (size_t g = 0; g < SUITES; g++) {
+        for (size_t i = 0; i < suites[g]->n; i++) {
+            count[suites[g]->scenario[i].op]++;
         }
     }
     for (int op = 0; op < DR_OP_COUNT; op++) {
@@ -161,9 +203,9 @@ static void every_op_has_a_scenario(void **state)
 static void measure_op(const dr_backend *backend, dr_op_id op)
 {
     dr_op_tolerance worst = {0.0, 0.0};
-    for (size_t g = 0; g < GROUPS; g++) {
-        for (size_t i = 0; i < groups[g]->n; i++) {
-            const subject s = {backend, &groups[g]->scenario[i]};
+    for (size_t g = 0; g < SUITES; g++) {
+        for (size_t i = 0; i < suites[g]->n; i++) {
+            const subject s = {backend, &suites[g]->scenario[i]};
             for (uint64_t seed = 1; seed <= MEASURE_SEEDS && s.scenario->op == op; seed++) {
                 const char *where;
                 const dr_op_tolerance e = compare(&s, seed, &where);
@@ -207,17 +249,18 @@ int main(void)
     struct CMUnitTest *tests = NULL;
     size_t n = 0;
     for (size_t b = 0; dr_op_backends[b] != NULL; b++) {
-        for (size_t g = 0; g < GROUPS; g++) {
-            for (size_t i = 0; i < groups[g]->n; i++) {
+        for (size_t g = 0; g < SUITES; g++) {
+            for (size_t i = 0; i < suites[g]->n; i++) {
                 subject *s = dr_arena_alloc(&arena, sizeof *s);
-                *s = (subject){dr_op_backends[b], &groups[g]->scenario[i]};
+                *s = (subject){dr_op_backends[b], &suites[g]->scenario[i]};
                 tests = dr_xrealloc(tests, n + 2, sizeof *tests);
                 tests[n++] = make_test(&arena, "agrees", agrees_with_the_reference, s);
                 tests[n++] = make_test(&arena, "is deterministic", threads_do_not_matter, s);
             }
         }
     }
-    tests = dr_xrealloc(tests, n + 2, sizeof *tests);
+    tests = dr_xrealloc(tests, n + 3, sizeof *tests);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(accumulated_outputs_are_added_to);
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(ref_refuses_ids_out_of_range);
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(every_op_has_a_scenario);
     const int rc = dr_test_run("op_backends", tests, n);
