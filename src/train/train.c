@@ -126,9 +126,9 @@ static dr_status prepare(dr_run *r)
     } else {
         DR_TRY(dr_dist_agree(r->dist, DR_OK));
     }
+    DR_TRY(open_model(r)); /* cheap: only headers are read */
     DR_TRY(open_dataset(r));
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
-    DR_TRY(open_model(r));
     DR_TRY(open_latents(r));
     return load(r);
 }
