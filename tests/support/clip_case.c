@@ -10,6 +10,10 @@
 static void fill_ids(clip_case *c)
 {
     const size_t n = (size_t)dr_numel(&c->ids);
+    if (c->config.ids != NULL) {
+        memcpy(c->ids.data, c->config.ids, n * sizeof *c->config.ids);
+        return;
+    }
     double *u = dr_xcalloc(n, sizeof *u);
     dr_golden_fill("input.ids", n, 1.0, u);
     for (size_t i = 0; i < n; i++) {

@@ -1,6 +1,6 @@
 /*
  * tests/support/clip_case.h - one forward and backward of a text encoder on golden inputs:
- * ids from "input.ids", gradient of the output from "input.dout".
+ * gradient of the output from "input.dout".
  */
 #ifndef DR_CLIP_CASE_H
 #define DR_CLIP_CASE_H
@@ -13,6 +13,7 @@ typedef struct clip_case_config {
     dr_clip_options options;
     const dr_backend *backend;
     int64_t batch, tokens;
+    const int32_t *ids; /* batch x tokens; NULL: from "input.ids" */
 } clip_case_config;
 
 typedef struct clip_case {
