@@ -2,6 +2,7 @@
 
 #include "ops/diffusion_ops.h"
 #include "ops/pointwise.h"
+#include "text/tokenizer.h"
 
 dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr_network_options *o)
 {
@@ -16,6 +17,13 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
                 "the text encoder is %lld wide, but the U-Net's cross attention expects %lld: the "
                 "model mixes two families",
                 (long long)config->clip.width, (long long)config->unet.context_dim);
+    }
+    if (config->clip.vocab < DR_TOKEN_VOCAB || config->clip.positions < DR_TOKEN_ROW) {
+        DR_FAIL(DR_FORMAT,
+                "the text encoder knows %lld tokens at %lld positions, the CLIP tokenizer gives %d "
+                "at %d",
+                (long long)config->clip.vocab, (long long)config->clip.positions, DR_TOKEN_VOCAB,
+                DR_TOKEN_ROW);
     }
     if (o->clip_skip > config->clip.layers) {
         DR_FAIL(DR_INVALID, "--clip_skip %d: the text encoder has %d layers", o->clip_skip,
