@@ -4,6 +4,7 @@
  */
 #include "train/model_file_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { HEADS_SD1 = 8, HEAD_WIDTH = 64, GROUPS = 32 };
@@ -212,7 +213,11 @@ size_t dr_model_facts_write(const dr_model_config *c, dr_arena *arena,
             continue;
         }
         char text[32];
-        dr_float_repr(v, text);
+        if (v == (double)(int64_t)v) {
+            (void)snprintf(text, sizeof text, "%lld", (long long)v);
+        } else {
+            dr_float_repr(v, text);
+        }
         out[n++] = (dr_safetensors_meta){facts[i].key, dr_arena_strdup(arena, text)};
     }
     return n;

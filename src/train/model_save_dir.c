@@ -1,0 +1,307 @@
+/*
+ * A model as a Diffusers directory: built under a temporary name, then swapped in by renames.
+ */
+#include "base/file.h"
+#include "text/tokenizer.h"
+#include "train/model_output.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_TEXT_FILE = 64 << 20 }; /* bytes; tokenizer.json has 4 MB */
+
+static dr_status copy_file(const char *from, const char *to)
+{
+    char *data = NULL;
+    size_t n = 0;
+    DR_TRY(dr_file_read(from, MAX_TEXT_FILE, &data, &n));
+    const dr_status st = dr_file_write(to, data, n);
+    free(data);
+    return st;
+}
+
+/* All regular files of a folder that holds small files only. */
+static dr_status copy_folder(const char *from, const char *to)
+{
+    dr_strv names = {0};
+    dr_status st = dr_list_dir(from, &names);
+    for (size_t i = 0; st == DR_OK && i < names.n; i++) {
+        char *source = dr_path_join(from, names.at[i]);
+        char *target = dr_path_join(to, names.at[i]);
+        if (!dr_path_is_dir(source)) {
+            st = copy_file(source, target);
+        }
+        free(source);
+        free(target);
+    }
+    dr_strv_free(&names);
+    return st;
+}
+
+/* A subfolder of the directory being written, created; the caller frees it. */
+static dr_status make_folder(const char *dir, const char *name, char **out)
+{
+    char *path = dr_path_join(dir, name);
+    const dr_status st = dr_mkdirs(path);
+    if (st != DR_OK) {
+        free(path);
+        return st;
+    }
+    *out = path;
+    return DR_OK;
+}
+
+/* ---- the parts ----------------------------------------------------------------------------- */
+
+static dr_status write_config(const dr_model_job *job, dr_model_part part, const char *path)
+{
+    const dr_part_source *s = job->source != NULL ? &job->source->part[part] : NULL;
+    if (s != NULL && s->form == DR_FORM_DIFFUSERS) {
+        char *from = dr_path_join(s->dir, "config.json");
+        const dr_status st = copy_file(from, path);
+        free(from);
+        return st;
+    }
+    switch (part) {
+    case DR_PART_UNET:
+        return dr_unet_config_write(job->config, path);
+    case DR_PART_TEXT_ENCODER:
+        return dr_clip_config_write(job->config, path);
+    default:
+        return dr_autoencoder_config_write(job->config, path);
+    }
+}
+
+static dr_status write_weights(const dr_model_job *job, dr_model_part part, const char *path)
+{
+    dr_out_list l;
+    dr_out_init(&l, job->config, job->values);
+    dr_status st = dr_out_add_diffusers(&l, part);
+    if (st == DR_OK) {
+        st = dr_out_write(&l, path, NULL, 0);
+    }
+    dr_out_deinit(&l);
+    return st;
+}
+
+static dr_status write_part(const dr_model_job *job, dr_model_part part, const char *dir)
+{
+    char *folder = NULL;
+    DR_TRY(make_folder(dir, dr_model_part_name(part), &folder));
+    char *config = dr_path_join(folder, "config.json");
+    char *weights =
+        dr_path_join(folder, part == DR_PART_TEXT_ENCODER ? "model.safetensors"
+                                                          : "diffusion_pytorch_model.safetensors");
+    dr_status st = write_config(job, part, config);
+    if (st == DR_OK) {
+        st = write_weights(job, part, weights);
+    }
+    free(config);
+    free(weights);
+    free(folder);
+    return st;
+}
+
+/* The source's folder, or NULL when it is no directory or lacks it; the caller frees it. */
+static char *source_folder(const dr_model_job *job, const char *name)
+{
+    if (job->source == NULL || !job->source->directory) {
+        return NULL;
+    }
+    char *path = dr_path_join(job->source->path, name);
+    if (!dr_path_is_dir(path)) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+static dr_status write_tokenizer(const dr_model_job *job, const char *dir)
+{
+    char *folder = NULL;
+    DR_TRY(make_folder(dir, "tokenizer", &folder));
+    char *from = source_folder(job, "tokenizer");
+    const dr_status st =
+        from != NULL
+            ? copy_folder(from, folder)
+            : dr_tokenizer_save(job->config->v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1, folder);
+    free(from);
+    free(folder);
+    return st;
+}
+
+static dr_status write_scheduler(const dr_model_job *job, const char *dir)
+{
+    char *folder = NULL;
+    DR_TRY(make_folder(dir, "scheduler", &folder));
+    char *from = source_folder(job, "scheduler");
+    char *config = dr_path_join(folder, "scheduler_config.json");
+    const dr_status st =
+        from != NULL ? copy_folder(from, folder) : dr_scheduler_config_write(job->config, config);
+    free(config);
+    free(from);
+    free(folder);
+    return st;
+}
+
+/* A class name out of a JSON file of the source, else the given one; lives in the arena. */
+static const char *class_of(const dr_model_job *job, dr_arena *arena, const char *file,
+                            const char *key, const char *otherwise)
+{
+    const char *name = otherwise;
+    dr_json_doc *d = NULL;
+    bool found = false;
+    if (job->source == NULL || !job->source->directory) {
+        return otherwise;
+    }
+    char *path = dr_path_join(job->source->path, file);
+    if (dr_path_exists(path) && dr_json_open(&d, path) == DR_OK &&
+        dr_json_kind_of(d, key) == DR_JSON_STRING &&
+        dr_json_get_string(d, key, &name, &found) == DR_OK) {
+        name = dr_arena_strdup(arena, name);
+    }
+    dr_json_close(d);
+    free(path);
+    return name;
+}
+
+static dr_status write_index(const dr_model_job *job, const char *dir)
+{
+    dr_arena arena;
+    dr_arena_init(&arena);
+    const char *scheduler =
+        class_of(job, &arena, "scheduler/scheduler_config.json", "_class_name", "DDIMScheduler");
+    const char *tokenizer =
+        class_of(job, &arena, "model_index.json", "tokenizer/1", "CLIPTokenizer");
+    char *path = dr_path_join(dir, "model_index.json");
+    const dr_status st = dr_model_index_write(job->config, scheduler, tokenizer, path);
+    free(path);
+    dr_arena_deinit(&arena);
+    return st;
+}
+
+static dr_status write_all(const dr_model_job *job, const char *dir)
+{
+    DR_TRY(dr_mkdirs(dir));
+    DR_TRY(write_tokenizer(job, dir));
+    DR_TRY(write_scheduler(job, dir));
+    for (int i = 0; i < DR_MODEL_PARTS; i++) {
+        DR_TRY(write_part(job, (dr_model_part)i, dir));
+    }
+    return write_index(job, dir); /* last: without it the directory is no model */
+}
+
+/* ---- replacing ----------------------------------------------------------------------------- */
+
+static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
+{
+    (void)st;
+    (void)kind;
+    (void)walk;
+    return remove(path);
+}
+
+/* Removes a tree that this program has written; what cannot be removed stays. */
+static void remove_tree(const char *path)
+{
+    enum { OPEN_DIRS = 16 };
+    (void)nftw(path, remove_entry, OPEN_DIRS, FTW_DEPTH | FTW_PHYS);
+}
+
+static dr_status check_target(const char *path)
+{
+    if (!dr_path_exists(path)) {
+        return DR_OK;
+    }
+    if (!dr_path_is_dir(path)) {
+        DR_FAIL(DR_OUTPUT,
+                "%s: a file is in the way of the directory to write; remove it or choose another "
+                "name",
+                path);
+    }
+    dr_strv names = {0};
+    DR_TRY(dr_list_dir(path, &names));
+    bool is_model = names.n == 0;
+    for (size_t i = 0; i < names.n; i++) {
+        is_model = is_model || strcmp(names.at[i], "model_index.json") == 0;
+    }
+    dr_strv_free(&names);
+    if (!is_model) {
+        DR_FAIL(DR_OUTPUT,
+                "%s: the directory exists and is no model (no model_index.json), so it is not "
+                "replaced; remove it or choose another name",
+                path);
+    }
+    return DR_OK;
+}
+
+/* Files of the old directory that the new one lacks move over; the rest goes. */
+static void retire(const char *old, const char *path)
+{
+    dr_strv names = {0};
+    if (dr_list_dir(old, &names) == DR_OK) {
+        for (size_t i = 0; i < names.n; i++) {
+            char *from = dr_path_join(old, names.at[i]);
+            char *to = dr_path_join(path, names.at[i]);
+            if (!dr_path_exists(to)) {
+                (void)rename(from, to);
+            }
+            free(from);
+            free(to);
+        }
+    }
+    dr_strv_free(&names);
+    remove_tree(old);
+}
+
+static dr_status fail_rename(const char *from, const char *to)
+{
+    DR_FAIL(DR_IO, "%s: cannot rename to %s: %s", from, to, strerror(errno));
+}
+
+static dr_status swap_in(const char *tmp, const char *path)
+{
+    if (!dr_path_exists(path)) {
+        return rename(tmp, path) == 0 ? DR_OK : fail_rename(tmp, path);
+    }
+    dr_str old = {0};
+    dr_str_printf(&old, "%s.old.%ld", path, (long)getpid());
+    dr_status st = DR_OK;
+    if (rename(path, dr_str_get(&old)) != 0) {
+        st = fail_rename(path, dr_str_get(&old));
+    } else if (rename(tmp, path) != 0) {
+        st = fail_rename(tmp, path);
+        (void)rename(dr_str_get(&old), path); /* the old model back to its place */
+    } else {
+        retire(dr_str_get(&old), path);
+    }
+    dr_str_free(&old);
+    return st;
+}
+
+dr_status dr_model_write_directory(const dr_model_job *job)
+{
+    dr_str path = {0};
+    dr_str tmp = {0};
+    dr_str_add(&path, job->path);
+    while (path.len > 1 && path.data[path.len - 1] == '/') {
+        path.data[--path.len] = '\0';
+    }
+    dr_str_printf(&tmp, "%s.tmp.%ld", path.data, (long)getpid());
+    dr_status st = check_target(path.data);
+    if (st == DR_OK) {
+        st = write_all(job, dr_str_get(&tmp));
+        if (st == DR_OK) {
+            st = swap_in(dr_str_get(&tmp), path.data);
+        }
+        if (st != DR_OK) {
+            remove_tree(dr_str_get(&tmp));
+        }
+    }
+    dr_str_free(&path);
+    dr_str_free(&tmp);
+    return st;
+}
