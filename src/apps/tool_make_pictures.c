@@ -1,0 +1,143 @@
+#include "apps/tool_make_pictures.h"
+
+#include "apps/draw_pictures.h"
+#include "base/file.h"
+#include "base/optparse.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MARKER ".dreamrun-pictures" /* a folder with this file is ours to write into again */
+
+enum { PICTURES_n, PICTURES_size, PICTURES_seed, PICTURES_OPTION_COUNT };
+
+static const dr_opt_spec pictures_specs[PICTURES_OPTION_COUNT] = {
+    {.name = "n",
+     .programs = 1,
+     .type = DR_OPT_TYPE_INT,
+     .def = "8",
+     .range = "1..1000",
+     .unit = "pictures",
+     .reason = "",
+     .help = "Pictures per folder."},
+    {.name = "size",
+     .programs = 1,
+     .type = DR_OPT_TYPE_INT,
+     .def = "128",
+     .range = "16..4096",
+     .unit = "pixels",
+     .reason = "",
+     .help = "Longer side. One picture in three is square, the others are 4:3 and 3:4."},
+    {.name = "seed",
+     .programs = 1,
+     .type = DR_OPT_TYPE_INT,
+     .def = "1",
+     .range = ">=0",
+     .unit = "",
+     .reason = "",
+     .help = "Same seed, same pictures."}};
+
+static const char *const program_names[] = {"dreamrun make_pictures"};
+
+static const dr_opt_table pictures_table = {.specs = pictures_specs,
+                                            .n = PICTURES_OPTION_COUNT,
+                                            .programs = program_names,
+                                            .n_programs = 1,
+                                            .syntax = DR_OPT_PREFIXES | DR_OPT_TO_WORD,
+                                            .own_first = -1};
+
+static void print_help(const dr_optset *o)
+{
+    dr_str text = {0};
+    dr_str_add(
+        &text,
+        "Usage: dreamrun make_pictures DIR [options]\n\n"
+        "Draws a small dataset to try a trainer with: \"DIR/train/10_sks shape\" (a red\n"
+        "ring with a blue square) and \"DIR/reg/1_shape\" (other shapes), half of them with\n"
+        "captions. Give the trainer --train_data_dir DIR/train --reg_data_dir DIR/reg.\n"
+        "DIR must be new, empty or made by this tool; pictures of an earlier run are\n"
+        "replaced by name.\n\n");
+    dr_optset_help(o, &text);
+    (void)fputs(dr_str_get(&text), stdout);
+    dr_str_free(&text);
+}
+
+/* Options may stand before and after DIR. */
+static dr_status read_words(dr_optset *o, int argc, const char *const *argv, const char **dir)
+{
+    int used = 0;
+    int rest = 0;
+    DR_TRY(dr_optset_parse(o, argc, argv, &used));
+    if (o->help) {
+        return DR_OK;
+    }
+    if (used == argc) {
+        DR_FAIL(DR_INVALID, "no folder given: dreamrun make_pictures DIR [options]");
+    }
+    *dir = argv[used++];
+    DR_TRY(dr_optset_parse(o, argc - used, argv + used, &rest));
+    if (!o->help && used + rest < argc) {
+        DR_FAIL(DR_INVALID, "found '%s' after the folder %s, expected an option", argv[used + rest],
+                *dir);
+    }
+    return DR_OK;
+}
+
+static dr_status claim_folder(const char *dir)
+{
+    static const char note[] = "Made by dreamrun make_pictures, which may replace its pictures.\n";
+    dr_strv names = {0};
+    char *marker = dr_path_join(dir, MARKER);
+    dr_status st = dr_mkdirs(dir);
+    if (st == DR_OK) {
+        st = dr_list_dir(dir, &names);
+    }
+    if (st == DR_OK && names.n > 0 && !dr_path_exists(marker)) {
+        st = dr_error_set(DR_OUTPUT, __FILE__, __LINE__,
+                          "%s holds %zu files that make_pictures did not make, such as %s: give a "
+                          "new or empty folder",
+                          dir, names.n, names.at[0]);
+    }
+    if (st == DR_OK) {
+        st = dr_file_write(marker, note, sizeof note - 1);
+    }
+    dr_strv_free(&names);
+    free(marker);
+    return st;
+}
+
+static dr_status make_pictures(const dr_optset *o, const char *dir)
+{
+    static const char *const folders[] = {"train/10_sks shape", "reg/1_shape"};
+    DR_TRY(claim_folder(dir));
+    for (int i = 0; i < 2; i++) {
+        char *path = dr_path_join(dir, folders[i]);
+        const dr_picture_set set = {.dir = path,
+                                    .n = (int)dr_opt_int(o, PICTURES_n),
+                                    .size = (int)dr_opt_int(o, PICTURES_size),
+                                    .seed = (uint64_t)dr_opt_int(o, PICTURES_seed),
+                                    .subject = i == 0};
+        dr_status st = dr_picture_set_write(&set);
+        if (st == DR_OK) {
+            (void)printf("%s: %d pictures\n", path, set.n);
+        }
+        free(path);
+        DR_TRY(st);
+    }
+    return DR_OK;
+}
+
+dr_status dr_tool_make_pictures(int argc, const char *const *argv)
+{
+    const char *dir = NULL;
+    dr_optset o;
+    dr_optset_init(&o, &pictures_table, 0);
+    dr_status st = read_words(&o, argc, argv, &dir);
+    if (st == DR_OK && o.help) {
+        print_help(&o);
+    } else if (st == DR_OK) {
+        st = make_pictures(&o, dir);
+    }
+    dr_optset_deinit(&o);
+    return st;
+}
