@@ -1,7 +1,7 @@
 /*
  * Full-size text encoders and VAE against golden.json (spec models.md 11: transformers and
- * diffusers in f64). Limits, relative to the root mean square: f64 measured 5e-12 (eps is an f32
- * number here), cpu in f32 3e-6; times 10 and more.
+ * diffusers in f64). Limits, relative to the root mean square: f64 measured 9e-11 (text encoders,
+ * whose eps is an f32 1e-5 here; VAE below 1e-13), cpu in f32 1.5e-6; times 7 and more.
  */
 #include "clip_case.h"
 #include "dr_test.h"
@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 static const double f64_limit = 1e-9;
-static const double f32_limit = 1e-4;
+static const double f32_limit = 1e-5;
 
 typedef struct clip_golden {
     const char *key; /* in golden.json */
