@@ -1,19 +1,34 @@
 /*
- * Matrix products by oneDNN's sgemm (or dr_cpu_dot), one thread per block of C. The only includer
- * of dnnl.h.
+ * Matrix products by oneDNN's sgemm (or our own kernels for some shapes), one thread per block of
+ * C. The only includer of dnnl.h.
  *
  * Inside a parallel region oneDNN stays on the calling thread; outside it would start a team of its
  * own and cut the product by the number of threads, so the thread's limit is set to one there: both
  * ways it walks the same code, and tests/ops compares the bits.
  */
 #include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_tiles.h"
 
 #include <dnnl.h>
 #include <omp.h>
 
+const dr_cpu_tiles *dr_cpu_tiles_here(void)
+{
+#ifdef DR_CPU_HAVE_TILES
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
+        return &dr_cpu_tiles_avx512;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return &dr_cpu_tiles_avx2;
+    }
+#endif
+    return NULL;
+}
+
 void dr_cpu_gemm(const dr_cpu_matmul *g)
 {
-    if (dr_cpu_dot(g)) {
+    if (dr_cpu_dot(g) || dr_cpu_thin(g)) {
         return;
     }
     const int limit = omp_get_max_threads();

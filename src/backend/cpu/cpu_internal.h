@@ -92,6 +92,8 @@ typedef struct dr_cpu_matmul {
 void dr_cpu_gemm(const dr_cpu_matmul *g);
 /* The same for op(B) = B^T and long k, without copying B; false when it is not made for g. */
 bool dr_cpu_dot(const dr_cpu_matmul *g);
+/* The same for B as it is and few rows or few products; false when it is not made for g. */
+bool dr_cpu_thin(const dr_cpu_matmul *g);
 /* On all threads of cx, in blocks of C. bias: (n) added to every row, or NULL. beta: 0 or 1. */
 void dr_cpu_gemm_blocks(const dr_context *cx, const dr_cpu_matmul *g, const float *bias);
 /* C[m,n] = bias in every row, or C += bias when add. */
