@@ -1,0 +1,280 @@
+#include "grad_case.h"
+
+#include "backend/ref/backend_ref.h"
+#include "dr_test.h"
+#include "golden_input.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* h balances h^2/6 times the third derivative against 1e-16/h. */
+static const double step = 1e-5;
+/* L2 error of what is checked, relative to its norm or, where that is small, to 1e-2. Measured with
+ * DR_OP_MEASURE=1: 2.1e-8 at most (the bias of k, whose gradient is 0), times 4. */
+static const double limit = 8.4e-8;
+static const double floor_norm = 1e-2;
+
+typedef enum trainable { ALL, NONE, VECTORS } trainable;
+
+static void begin(dr_grad_case *g, const dr_grad_block *spec, trainable which)
+{
+    char key[32];
+    *g = (dr_grad_case){.spec = spec};
+    dr_model_case_begin(&g->model, &dr_backend_ref_f64);
+    spec->init(g);
+    dr_params_set_trainable(&g->model.params, which == ALL);
+    for (size_t i = 0; which == VECTORS && i < g->model.params.n; i++) {
+        dr_param *p = g->model.params.at[i];
+        p->trainable = p->kind == DR_PARAM_VECTOR;
+    }
+    dr_model_case_bind(&g->model, true);
+    for (int i = 0; i < spec->n_inputs; i++) {
+        (void)snprintf(key, sizeof key, "grad.input%d", i);
+        g->x[i] = dr_model_case_input(&g->model, key, DR_GOLDEN_UNIT, spec->input_rank[i],
+                                      spec->input_dim[i]);
+        g->dx_set[i] = dr_model_case_tensor(&g->model, spec->input_rank[i], spec->input_dim[i]);
+        (void)snprintf(key, sizeof key, "grad.before%d", i);
+        g->dx_other[i] = dr_model_case_input(&g->model, key, DR_GOLDEN_UNIT, spec->input_rank[i],
+                                             spec->input_dim[i]);
+    }
+    g->dy = dr_model_case_input(&g->model, "grad.dy", DR_GOLDEN_UNIT, spec->output_rank,
+                                spec->output_dim);
+}
+
+static void end(dr_grad_case *g)
+{
+    if (g->spec->end != NULL) {
+        g->spec->end(g);
+    }
+    dr_pool_destroy(g->forward);
+    dr_pool_destroy(g->training);
+    dr_model_case_end(&g->model);
+}
+
+static dr_status walk(dr_context *cx, void *user)
+{
+    dr_grad_case *g = user;
+    const dr_frame f = dr_frame_begin(cx);
+    dr_tensor y = dr_new_like(cx, f, &g->dy);
+    const dr_status st = g->spec->step(cx, g, &y, f);
+    g->loss = 0.0;
+    for (int64_t i = 0; !cx->dry && i < dr_numel(&y); i++) {
+        g->loss += ((const double *)y.data)[i] * ((const double *)g->dy.data)[i];
+    }
+    dr_frame_end(cx, f);
+    return st;
+}
+
+static void walk_on(dr_grad_case *g, dr_pool *pool)
+{
+    dr_context cx;
+    dr_context_init(&cx, g->model.backend, pool, 1);
+    assert_ok(walk(&cx, g));
+    assert_int_equal(dr_pool_used_bytes(pool), 0);
+}
+
+/* Plans the first run of a kind; later ones use its memory again. */
+static void run(dr_grad_case *g)
+{
+    dr_pool **pool = g->backward ? &g->training : &g->forward;
+    if (*pool == NULL) {
+        dr_pool *dry = dr_pool_create_dry();
+        walk_on(g, dry);
+        assert_ok(dr_pool_create(g->model.backend->device, dr_pool_peak_bytes(dry), pool));
+        dr_pool_destroy(dry);
+    }
+    walk_on(g, *pool);
+    assert_int_equal(dr_pool_peak_bytes(*pool), dr_pool_capacity_bytes(*pool));
+}
+
+static double loss(dr_grad_case *g)
+{
+    g->backward = false;
+    run(g);
+    return g->loss;
+}
+
+/* Gradients into dx (one tensor per input); NULL: none. */
+static void gradients(dr_grad_case *g, dr_tensor *dx, dr_write mode)
+{
+    for (int i = 0; i < g->spec->n_inputs; i++) {
+        g->dx[i] = dx != NULL ? &dx[i] : NULL;
+        if (dx != NULL && mode == DR_SET) { /* what is to be set starts as anything but zero */
+            memset(dx[i].data, g->spec->only_adds[i] ? 0 : 0x40, dr_nbytes(&dx[i]));
+        }
+    }
+    g->mode = mode;
+    g->backward = true;
+    run(g);
+}
+
+static void judge(const dr_grad_case *g, const char *what, double diff, double norm)
+{
+    const double error = diff / (norm > floor_norm ? norm : floor_norm);
+    if (getenv("DR_OP_MEASURE") != NULL) {
+        print_message("%.2g %s %s (norm %.2g)\n", error, g->spec->name, what, norm);
+    }
+    if (!(error <= limit)) {
+        fail_msg("%s %s: relative error %.3g (norm %.3g), allowed %.3g", g->spec->name, what, error,
+                 norm, limit);
+    }
+}
+
+/* Some elements of got, the gradient of the n values at v. */
+static void check_elements(dr_grad_case *g, const char *what, double *v, const double *got,
+                           int64_t n)
+{
+    const int64_t checked = g->spec->checked;
+    const int64_t stride = n <= checked ? 1 : n / checked;
+    double diff = 0.0;
+    double norm = 0.0;
+    for (int64_t i = 0; i < n; i += stride) {
+        const double before = v[i];
+        v[i] = before + step;
+        double want = loss(g);
+        v[i] = before - step;
+        want = (want - loss(g)) / (2.0 * step);
+        v[i] = before;
+        diff += (got[i] - want) * (got[i] - want);
+        norm += want * want;
+    }
+    judge(g, what, sqrt(diff), sqrt(norm));
+}
+
+/* All elements at once: the derivative along a direction of unit length. */
+static void check_direction(dr_grad_case *g, const char *what, double *v, const double *got,
+                            int64_t n)
+{
+    double *direction = dr_xcalloc(2 * (size_t)n, sizeof *direction);
+    double *before = direction + n;
+    memcpy(before, v, (size_t)n * sizeof *v);
+    dr_golden_fill(what, (size_t)n, 1.0, direction);
+    const double length = dr_model_case_l2(direction, (size_t)n);
+    double sum = 0.0;
+    double want = 0.0;
+    for (int64_t i = 0; i < n; i++) {
+        direction[i] /= length;
+        sum += got[i] * direction[i];
+    }
+    for (int side = 1; side >= -1; side -= 2) {
+        for (int64_t i = 0; i < n; i++) {
+            v[i] = before[i] + side * step * direction[i];
+        }
+        want += side * loss(g) / (2.0 * step);
+    }
+    memcpy(v, before, (size_t)n * sizeof *v);
+    free(direction);
+    judge(g, what, fabs(sum - want), dr_model_case_l2(got, (size_t)n) / sqrt((double)n));
+}
+
+static void check_differences(dr_grad_case *g, const char *what, double *v, const double *got,
+                              int64_t n)
+{
+    if (g->spec->checked > 0) {
+        check_elements(g, what, v, got, n);
+    } else {
+        check_direction(g, what, v, got, n);
+    }
+}
+
+static void check_all_differences(dr_grad_case *g)
+{
+    char what[16];
+    for (int i = 0; i < g->spec->n_inputs; i++) {
+        (void)snprintf(what, sizeof what, "input %d", i);
+        check_differences(g, what, g->x[i].data, g->dx_set[i].data, dr_numel(&g->x[i]));
+    }
+    for (size_t i = 0; i < g->model.params.n; i++) {
+        const dr_param *p = g->model.params.at[i];
+        check_differences(g, p->name, p->value.data, p->grad.data, p->n);
+    }
+}
+
+/* Added to what is there, the gradients are those that set gives, up to the last sum's rounding. */
+static void check_adding(dr_grad_case *g)
+{
+    double *before[DR_GRAD_MAX_INPUTS];
+    for (int i = 0; i < g->spec->n_inputs; i++) {
+        before[i] = dr_xcalloc(1, dr_nbytes(&g->x[i]));
+        memcpy(before[i], g->dx_other[i].data, dr_nbytes(&g->x[i]));
+    }
+    gradients(g, g->dx_other, DR_ADD);
+    for (int i = 0; i < g->spec->n_inputs; i++) {
+        const double *set = g->dx_set[i].data;
+        const double *added = g->dx_other[i].data;
+        for (int64_t k = 0; k < dr_numel(&g->x[i]); k++) {
+            const double want = before[i][k] + set[k];
+            const double size = fabs(before[i][k]) + fabs(set[k]) + 1.0;
+            if (!(fabs(added[k] - want) <= 1e-13 * size)) {
+                fail_msg("%s: input %d [%lld] += gave %.17g, expected %.17g", g->spec->name, i,
+                         (long long)k, added[k], want);
+            }
+        }
+        free(before[i]);
+    }
+}
+
+/* Parameter gradients of other equal those of g where other has any. */
+static void check_same_parameters(const dr_grad_case *g, const dr_grad_case *other)
+{
+    for (size_t i = 0; i < g->model.params.n; i++) {
+        const dr_param *p = g->model.params.at[i];
+        const dr_param *q = other->model.params.at[i];
+        assert_int_equal(q->grad.data != NULL, q->trainable);
+        if (q->grad.data != NULL && memcmp(p->grad.data, q->grad.data, dr_nbytes(&p->grad)) != 0) {
+            fail_msg("%s %s: another gradient", g->spec->name, p->name);
+        }
+    }
+}
+
+static void check_frozen(const dr_grad_case *g, trainable which)
+{
+    dr_grad_case other;
+    begin(&other, g->spec, which);
+    gradients(&other, other.dx_set, DR_SET);
+    for (int i = 0; i < g->spec->n_inputs; i++) {
+        assert_memory_equal(other.dx_set[i].data, g->dx_set[i].data, dr_nbytes(&g->x[i]));
+    }
+    check_same_parameters(g, &other);
+    end(&other);
+}
+
+static void check_without_input_gradients(const dr_grad_case *g)
+{
+    dr_grad_case other;
+    begin(&other, g->spec, ALL);
+    gradients(&other, NULL, DR_SET);
+    check_same_parameters(g, &other);
+    end(&other);
+    begin(&other, g->spec, NONE); /* nothing at all is wanted */
+    gradients(&other, NULL, DR_SET);
+    end(&other);
+}
+
+void dr_grad_check_block(void **state)
+{
+    dr_grad_case g;
+    begin(&g, *state, ALL);
+    gradients(&g, g.dx_set, DR_SET);
+    check_without_input_gradients(&g);
+    check_frozen(&g, NONE);
+    check_frozen(&g, VECTORS);
+    check_all_differences(&g);
+    check_adding(&g);
+    end(&g);
+}
+
+int dr_grad_run(const char *group, const dr_grad_block *blocks, size_t n)
+{
+    struct CMUnitTest *tests = dr_xcalloc(n, sizeof *tests);
+    for (size_t i = 0; i < n; i++) {
+        tests[i] = (struct CMUnitTest){.name = blocks[i].name,
+                                       .test_func = dr_grad_check_block,
+                                       .initial_state = (void *)(uintptr_t)&blocks[i]};
+    }
+    const int code = dr_test_run(group, tests, n);
+    free(tests);
+    return code;
+}

@@ -1,0 +1,148 @@
+/*
+ * Residual block, multi-head attention and Transformer2D against finite differences.
+ */
+#include "grad_case.h"
+#include "models/unet/transformer.h"
+#include "nn/resblock.h"
+
+enum { BATCH = 2, HEIGHT = 3, WIDTH = 2, TOKENS = HEIGHT * WIDTH, WORDS = 5, C = 8, D = 6 };
+
+typedef struct resblock_config {
+    int64_t in, out, time;
+} resblock_config;
+
+static void resblock_init(dr_grad_case *g)
+{
+    const resblock_config *c = g->spec->config;
+    dr_params *set = &g->model.params;
+    g->block = dr_arena_alloc(&g->model.arena, sizeof(dr_resblock));
+    (void)dr_params_begin_segment(set);
+    dr_resblock_init(g->block, set, "block", c->in, c->out, c->time, 4, 1e-5F);
+}
+
+static dr_status resblock_step(dr_context *cx, dr_grad_case *g, dr_tensor *y, dr_frame f)
+{
+    dr_resblock_saved saved;
+    const dr_tensor *time = g->spec->n_inputs > 1 ? &g->x[1] : NULL;
+    DR_TRY(dr_resblock_forward(cx, g->block, &g->x[0], time, y, &saved, f));
+    if (!g->backward) {
+        return DR_OK;
+    }
+    return dr_resblock_backward(cx, g->block, &saved,
+                                &(dr_resblock_grad){.dy = &g->dy,
+                                                    .x = &g->x[0],
+                                                    .temb_silu = time,
+                                                    .dx = g->dx[0],
+                                                    .mode_dx = g->mode,
+                                                    .dtemb_silu = g->dx[1]});
+}
+
+#define RESBLOCK(block_name, cin, cout)                                                            \
+    .name = block_name, .config = &(const resblock_config){cin, cout, 0}, .init = resblock_init,   \
+    .step = resblock_step, .n_inputs = 1, .input_rank = {4},                                       \
+    .input_dim = {{BATCH, HEIGHT, WIDTH, cin}}, .output_rank = 4,                                  \
+    .output_dim = {BATCH, HEIGHT, WIDTH, cout}, .checked = 24
+#define RESBLOCK_TIME(block_name, cin, cout)                                                       \
+    .name = block_name, .config = &(const resblock_config){cin, cout, D}, .init = resblock_init,   \
+    .step = resblock_step, .n_inputs = 2, .input_rank = {4, 2},                                    \
+    .input_dim = {{BATCH, HEIGHT, WIDTH, cin}, {BATCH, D}}, .only_adds = {false, true},            \
+    .output_rank = 4, .output_dim = {BATCH, HEIGHT, WIDTH, cout}, .checked = 24
+
+typedef struct mha_config {
+    int64_t c, d;
+    int heads;
+    bool self, causal;
+} mha_config;
+
+static void mha_init(dr_grad_case *g)
+{
+    const mha_config *c = g->spec->config;
+    dr_params *set = &g->model.params;
+    dr_mha *m = g->block = dr_arena_alloc(&g->model.arena, sizeof *m);
+    (void)dr_params_begin_segment(set);
+    dr_linear_init(&m->q, set, "q", c->c, c->c, false);
+    dr_linear_init(&m->k, set, "k", c->d, c->c, true);
+    dr_linear_init(&m->v, set, "v", c->d, c->c, true);
+    dr_linear_init(&m->out, set, "out", c->c, c->c, true);
+    m->heads = c->heads;
+    m->causal = c->causal;
+}
+
+static dr_status mha_step(dr_context *cx, dr_grad_case *g, dr_tensor *y, dr_frame f)
+{
+    const bool self = ((const mha_config *)g->spec->config)->self;
+    const dr_tensor *context = self ? &g->x[0] : &g->x[1];
+    dr_mha_saved saved;
+    DR_TRY(dr_mha_forward(cx, g->block, &g->x[0], context, y, DR_SET, &saved, f));
+    if (!g->backward) {
+        return DR_OK;
+    }
+    return dr_mha_backward(cx, g->block, &saved,
+                           &(dr_mha_grad){.dy = &g->dy,
+                                          .x = &g->x[0],
+                                          .c = context,
+                                          .dx = g->dx[0],
+                                          .mode_dx = g->mode,
+                                          .dc = self ? g->dx[0] : g->dx[1]});
+}
+
+static void transformer_init(dr_grad_case *g)
+{
+    dr_params *set = &g->model.params;
+    g->block = dr_arena_alloc(&g->model.arena, sizeof(dr_transformer));
+    (void)dr_params_begin_segment(set);
+    dr_transformer_init(g->block, set, "attn", g->spec->config);
+}
+
+static dr_status transformer_step(dr_context *cx, dr_grad_case *g, dr_tensor *y, dr_frame f)
+{
+    dr_transformer_saved saved;
+    DR_TRY(dr_transformer_forward(cx, g->block, &g->x[0], &g->x[1], y, &saved, f));
+    if (!g->backward) {
+        return DR_OK;
+    }
+    return dr_transformer_backward(cx, g->block, &saved,
+                                   &(dr_transformer_grad){.dy = &g->dy,
+                                                          .x = &g->x[0],
+                                                          .context = &g->x[1],
+                                                          .dx = g->dx[0],
+                                                          .mode_dx = g->mode,
+                                                          .dcontext = g->dx[1]});
+}
+
+#define MHA(block_name, ...)                                                                       \
+    .name = block_name, .config = &(const mha_config){__VA_ARGS__}, .init = mha_init,              \
+    .step = mha_step, .output_rank = 3, .output_dim = {BATCH, TOKENS, C}, .checked = 24
+#define TRANSFORMER(block_name, n_blocks, linear)                                                  \
+    .name = block_name,                                                                            \
+    .config = &(const dr_transformer_config){.channels = C,                                        \
+                                             .context_dim = D,                                     \
+                                             .heads = 2,                                           \
+                                             .depth = n_blocks,                                    \
+                                             .groups = 4,                                          \
+                                             .linear_projection = linear},                         \
+    .init = transformer_init, .step = transformer_step, .n_inputs = 2, .input_rank = {4, 3},       \
+    .input_dim = {{BATCH, HEIGHT, WIDTH, C}, {BATCH, WORDS, D}}, .only_adds = {false, true},       \
+    .output_rank = 4, .output_dim = {BATCH, HEIGHT, WIDTH, C}, .checked = 10
+
+static const dr_grad_block blocks[] = {
+    {RESBLOCK("resblock", 8, 8)},
+    {RESBLOCK("resblock with shortcut", 8, 12)},
+    {RESBLOCK_TIME("resblock with time", 8, 8)},
+    {RESBLOCK_TIME("resblock with time and shortcut", 12, 8)},
+    {MHA("self attention", C, C, 2, true, false), .n_inputs = 1, .input_rank = {3},
+     .input_dim = {{BATCH, TOKENS, C}}},
+    {MHA("causal self attention", C, C, 4, true, true), .n_inputs = 1, .input_rank = {3},
+     .input_dim = {{BATCH, TOKENS, C}}},
+    {MHA("cross attention", C, D, 2, false, false), .n_inputs = 2, .input_rank = {3, 3},
+     .input_dim = {{BATCH, TOKENS, C}, {BATCH, WORDS, D}}, .only_adds = {false, true}},
+    {TRANSFORMER("transformer of SD1", 1, false)},
+    {TRANSFORMER("transformer of SD2", 1, true)},
+    {TRANSFORMER("two blocks, SD1", 2, false)},
+    {TRANSFORMER("two blocks, SD2", 2, true)},
+};
+
+int main(void)
+{
+    return dr_grad_run("block gradients", blocks, sizeof blocks / sizeof *blocks);
+}
