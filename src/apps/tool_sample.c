@@ -138,7 +138,7 @@ static dr_status open_model(sample_run *r)
     const dr_optset *o = &r->options;
     dr_model_open_options open = {.path = dr_opt_str(o, SAMPLE_model),
                                   .vae = dr_opt_str(o, SAMPLE_vae)};
-    DR_TRY(dr_model_file_probe(&open));
+    DR_TRY(dr_model_file_probe(&open, NULL));
     open.v2 = open.v2 || dr_opt_flag(o, SAMPLE_v2);
     open.v_parameterization = open.v_parameterization || dr_opt_flag(o, SAMPLE_v_parameterization);
     DR_TRY(dr_model_file_open(&open, &r->file));

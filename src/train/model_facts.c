@@ -203,8 +203,9 @@ size_t dr_model_facts_write(const dr_model_config *c, dr_arena *arena,
     if (!usual_heads(c)) {
         out[n++] = (dr_safetensors_meta){heads_key, heads_text(&c->unet, arena)};
     }
-    if (c->v_prediction) {
-        out[n++] = (dr_safetensors_meta){prediction_key, "v_prediction"};
+    if (c->v2 || c->v_prediction) { /* SD 2.x has both kinds, SD 1.x hardly ever v */
+        out[n++] =
+            (dr_safetensors_meta){prediction_key, c->v_prediction ? "v_prediction" : "epsilon"};
     }
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
         const double v = facts[i].get(c);

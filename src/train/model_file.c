@@ -396,7 +396,7 @@ dr_status dr_model_file_open(const dr_model_open_options *o, dr_model_file **out
     return DR_OK;
 }
 
-dr_status dr_model_file_probe(dr_model_open_options *o)
+dr_status dr_model_file_probe(dr_model_open_options *o, bool *told)
 {
     DR_TRY(dr_model_check_path(o->path));
     dr_model_file *f = create(o->path);
@@ -404,6 +404,9 @@ dr_status dr_model_file_probe(dr_model_open_options *o)
     if (st == DR_OK) {
         o->v2 = f->config.v2;
         o->v_parameterization = f->config.v_prediction;
+        if (told != NULL) {
+            *told = f->prediction_known;
+        }
     }
     dr_model_file_close(f);
     return st;

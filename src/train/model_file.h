@@ -53,9 +53,12 @@ typedef struct dr_model_open_options {
  */
 DR_MUST_USE dr_status dr_model_file_open(const dr_model_open_options *o, dr_model_file **out);
 void dr_model_file_close(dr_model_file *f); /* NULL is fine */
-/* The flags that fit a model, for tools that are not told them: sets o->v2 and
- * o->v_parameterization of a model at o->path. A single file without metadata counts as epsilon. */
-DR_MUST_USE dr_status dr_model_file_probe(dr_model_open_options *o);
+/*
+ * The flags that fit a model, for tools that are not told them: sets o->v2 and
+ * o->v_parameterization of a model at o->path. *told (or NULL): false for a single file whose
+ * metadata does not tell what it predicts; it then counts as epsilon.
+ */
+DR_MUST_USE dr_status dr_model_file_probe(dr_model_open_options *o, bool *told);
 
 const dr_model_config *dr_model_file_config(const dr_model_file *f);
 bool dr_model_file_is_directory(const dr_model_file *f);
