@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum {
-    PANEL_FLOATS = 256 * 1024, /* 1 MiB: L2 of current cores */
+    PANEL_FLOATS = 192 * 1024, /* 768 KiB: leaves room for weights in an L2 of 1 MiB */
     MIN_ROWS = 64,             /* below, packing weights costs more than the products */
     MAX_ROWS = 256,
     GROUP_FLOATS = 3072, /* taps are gathered together up to this many columns */

@@ -7,7 +7,7 @@
  * dx        dx[p, i] += sum over taps dy[p shifted back, :] . w[:, tap, i]       panel of dy
  * dw        dw[o, tap, i] += sum over p dy[p, o] x[p shifted by tap, i]          panel of x
  *
- * A task owns a block of the result and copies what it needs into a panel of about 1 MiB (rows are
+ * A task owns a block of the result and copies what it needs into a panel of under 1 MiB (rows are
  * contiguous runs of channels), so no element of the result is touched by two tasks. A 1x1 kernel
  * with stride 1 is a linear layer over the tensors themselves.
  */
