@@ -14,8 +14,15 @@ dr_status dr_unet_config_check(const dr_unet_config *c)
                            "and out_channels must be positive");
     }
     /* time, conv_in, (layers + 1) per level both ways, middle, head */
-    if (2 * c->n_levels * (c->layers_per_block + 1) + 4 > DR_UNET_MAX_SEGMENTS) {
+    if (c->layers_per_block > DR_UNET_MAX_SEGMENTS ||
+        2 * c->n_levels * (c->layers_per_block + 1) + 4 > DR_UNET_MAX_SEGMENTS) {
         DR_FAIL(DR_FORMAT, "layers_per_block %d is too many", c->layers_per_block);
+    }
+    if (c->channels[0] % 2 != 0) {
+        DR_FAIL(DR_FORMAT,
+                "block_out_channels[0] is %lld, expected an even number: the time embedding has "
+                "as many sines as cosines",
+                (long long)c->channels[0]);
     }
     for (int i = 0; i < c->n_levels; i++) {
         if (c->channels[i] < 1 || c->channels[i] % c->norm_groups != 0) {

@@ -46,6 +46,9 @@ static bool put_sampler(const dr_unet_config *c, char *buf, size_t size, bool up
 {
     int per_level = c->layers_per_block + 1;
     int n;
+    if (!dr_str_starts(leaf, "conv.")) {
+        return false;
+    }
     if (up) {
         int position = c->attention[c->n_levels - 1 - i] ? 2 : 1;
         n = snprintf(buf, size, "%soutput_blocks.%d.%d.%s", prefix, i * per_level + per_level - 1,
@@ -55,6 +58,22 @@ static bool put_sampler(const dr_unet_config *c, char *buf, size_t size, bool up
                      leaf + strlen("conv."));
     }
     return n < (int)size;
+}
+
+/* Whether block i of the down or up path has a part j of the kind. */
+static bool has_part(const dr_unet_config *c, bool up, int i, const char *kind, int j)
+{
+    if (i < 0 || i >= c->n_levels || j < 0) {
+        return false;
+    }
+    if (dr_str_ends(kind, "samplers")) {
+        return strcmp(kind, up ? "upsamplers" : "downsamplers") == 0 && j == 0 &&
+               i + 1 < c->n_levels;
+    }
+    if (strcmp(kind, "attentions") == 0 && !c->attention[up ? c->n_levels - 1 - i : i]) {
+        return false;
+    }
+    return j < c->layers_per_block + (up ? 1 : 0);
 }
 
 static bool put_mid(char *buf, size_t size, const char *kind, int j, const char *leaf)
@@ -88,12 +107,14 @@ bool dr_unet_ldm_name(const dr_unet_config *c, const char *name, char *buf, size
         }
     }
     if (sscanf(name, "mid_block.%31[a-z].%d.%n", kind, &j, &n) == 2 && n > 0) {
-        return put_mid(buf, size, kind, j, name + n);
+        bool has = j == 0 || (j == 1 && strcmp(kind, "attentions") != 0);
+        return has && put_mid(buf, size, kind, j, name + n);
     }
     bool up = dr_str_starts(name, "up_blocks.");
     const char *rest = strchr(name, '.');
     if (rest == NULL || (!up && !dr_str_starts(name, "down_blocks.")) ||
-        sscanf(rest, ".%d.%31[a-z].%d.%n", &i, kind, &j, &n) != 3 || n == 0) {
+        sscanf(rest, ".%d.%31[a-z].%d.%n", &i, kind, &j, &n) != 3 || n == 0 ||
+        !has_part(c, up, i, kind, j)) {
         return false;
     }
     if (dr_str_ends(kind, "samplers")) {
