@@ -53,7 +53,7 @@ static void fill_parameters(dr_unet_case *u)
     }
 }
 
-void dr_unet_case_create(dr_unet_case *u, const dr_unet_case_config *c)
+static void build(dr_unet_case *u, const dr_unet_case_config *c)
 {
     *u = (dr_unet_case){.c = *c};
     dr_arena_init(&u->arena);
@@ -62,6 +62,11 @@ void dr_unet_case_create(dr_unet_case *u, const dr_unet_case_config *c)
     dr_unet_init(&u->unet, &c->unet, &u->params);
     u->run = dr_unet_run_create(
         &u->unet, (dr_unet_options){.train = !c->forward_only, .checkpointing = c->checkpointing});
+}
+
+void dr_unet_case_create(dr_unet_case *u, const dr_unet_case_config *c)
+{
+    build(u, c);
     size_t bytes = (size_t)u->params.n_elems * dr_dtype_size(c->backend->compute);
     assert_ok(c->backend->device->alloc(bytes, &u->values));
     if (!c->forward_only) {
@@ -185,7 +190,7 @@ static void walk(dr_unet_case *u, dr_context *cx)
     assert_int_equal(dr_pool_used_bytes(cx->pool), 0);
 }
 
-void dr_unet_case_step(dr_unet_case *u)
+static void plan(dr_unet_case *u)
 {
     dr_context cx;
     dr_pool *pool = dr_pool_create_dry();
@@ -193,6 +198,23 @@ void dr_unet_case_step(dr_unet_case *u)
     walk(u, &cx);
     u->plan_bytes = dr_pool_peak_bytes(pool);
     dr_pool_destroy(pool);
+}
+
+size_t dr_unet_case_plan(const dr_unet_case_config *c)
+{
+    dr_unet_case u;
+    build(&u, c);
+    dr_params_bind_dry(&u.params, c->backend->compute, !c->forward_only);
+    plan(&u);
+    dr_unet_case_destroy(&u);
+    return u.plan_bytes;
+}
+
+void dr_unet_case_step(dr_unet_case *u)
+{
+    dr_context cx;
+    dr_pool *pool = NULL;
+    plan(u);
     assert_ok(dr_pool_create(u->c.backend->device, u->plan_bytes, &pool));
     dr_context_init(&cx, u->c.backend, pool, u->c.threads);
     if (u->grads != NULL) {

@@ -39,6 +39,8 @@ dr_unet_config dr_unet_case_sd2(const int64_t channels[4], int64_t context, cons
 void dr_unet_case_create(dr_unet_case *u, const dr_unet_case_config *c);
 /* Plans dry, then runs forward, loss and backward; gradients start at zero. */
 void dr_unet_case_step(dr_unet_case *u);
+/* Peak of the activations of such a step, in bytes; nothing of the network is allocated. */
+size_t dr_unet_case_plan(const dr_unet_case_config *c);
 void dr_unet_case_destroy(dr_unet_case *u);
 /* Gradient of an entry in file order; the caller frees it. */
 double *dr_unet_case_gradient(const dr_unet_case *u, const char *name, size_t *n);

@@ -120,6 +120,71 @@ static void matrices_only_convert(void **state)
     assert_memory_equal(back, half, sizeof half);
 }
 
+/* 100 entries in 5 segments, the middle one empty: the entries stay where they are. */
+static void many_entries_and_an_empty_segment(void **state)
+{
+    dr_params *set = &((fixture *)*state)->set;
+    dr_param *first = NULL;
+    int64_t next = 0;
+    for (int s = 0; s < 5; s++) {
+        (void)dr_params_begin_segment(set);
+        for (int i = 0; s != 2 && i < 25; i++) {
+            dr_param *p = dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(1 + i), "s%d.%d", s, i);
+            first = first != NULL ? first : p;
+            assert_int_equal(p->offset % 16, 0);
+            assert_int_equal(p->offset, next);
+            assert_int_equal(p->segment, s);
+            next = p->offset + (p->n + 15) / 16 * 16;
+        }
+    }
+    assert_ptr_equal(set->at[0], first);
+    assert_int_equal(set->n, 100);
+    assert_int_equal(set->n_elems, next);
+    int64_t expected = 0;
+    for (int s = 0; s < 5; s++) { /* the ranges cover the memory without gaps */
+        int64_t begin;
+        int64_t end;
+        dr_params_segment_range(set, s, &begin, &end);
+        assert_int_equal(begin, expected);
+        assert_true(s == 2 ? begin == end : begin < end);
+        expected = end;
+    }
+    assert_int_equal(expected, set->n_elems);
+}
+
+static void a_dry_bind_gives_addresses_to_all(void **state)
+{
+    dr_params *set = &((fixture *)*state)->set;
+    (void)dr_params_begin_segment(set);
+    dr_param *a = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(3, 5), "a");
+    dr_param *b = dr_params_add(set, DR_PARAM_CONV, 4, DR_DIMS(2, 3, 1, 5), "b");
+    dr_params_bind_dry(set, DR_F64, true);
+    assert_non_null(a->value.data);
+    assert_non_null(a->grad.data);
+    assert_int_equal((char *)b->value.data - (char *)a->value.data, 16 * 8);
+    assert_int_equal(b->value.dtype, DR_F64);
+    assert_int_equal(b->grad.dim[3], 3);
+    dr_params_bind_dry(set, DR_F32, false);
+    assert_non_null(a->value.data);
+    assert_null(a->grad.data);
+    dr_params_set_trainable(set, false);
+    dr_params_bind_dry(set, DR_F32, true);
+    assert_null(a->grad.data);
+    assert_null(b->grad.data);
+}
+
+static void bad_entries_panic(void **state)
+{
+    dr_params *set = &((fixture *)*state)->set;
+    char name[300];
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    (void)dr_params_begin_segment(set);
+    assert_panics((void)dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(0), "empty"));
+    assert_panics((void)dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(3), "%s", name));
+    assert_int_equal(set->n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -127,6 +192,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(frozen_entries_get_no_gradient, setup, teardown),
         cmocka_unit_test_setup_teardown(file_order_is_memory_order_permuted, setup, teardown),
         cmocka_unit_test_setup_teardown(matrices_only_convert, setup, teardown),
+        cmocka_unit_test_setup_teardown(many_entries_and_an_empty_segment, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_dry_bind_gives_addresses_to_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(bad_entries_panic, setup, teardown),
     };
     return DR_TEST_MAIN("params", tests);
 }
