@@ -230,6 +230,9 @@ static dr_status scan_child(folder_scan *s, const char *path, const char *name, 
     if (!dr_path_is_dir(path)) {
         return DR_OK;
     }
+    if (name[0] == '.') { /* hidden: our latent cache, the folders of other programs */
+        return DR_OK;
+    }
     if (!dr_folder_name_parse(name, &repeats, &class_tokens)) {
         dr_warn("%s: ignored; its name does not start with a number of repeats "
                 "(<repeats>_<class>, for example '10_%s')",
