@@ -19,11 +19,12 @@ static const dr_opt_spec init_specs[INIT_OPTION_COUNT] = {
     {.name = "format",
      .programs = 1,
      .type = DR_OPT_TYPE_CHOICE,
-     .def = "diffusers",
+     .def = NULL,
      .range = "diffusers|safetensors",
      .unit = "",
      .reason = "",
-     .help = "A Diffusers directory, or a single checkpoint file."}};
+     .help = "A Diffusers directory, or a single checkpoint file; unset: the file when PATH ends "
+             "in .safetensors, else the directory."}};
 
 static const char *const program_names[] = {"dreamrun init_model"};
 
@@ -48,10 +49,10 @@ static const dr_tool_text text = {
 static dr_status init_model(const dr_optset *o, const char *kind, const char *path)
 {
     dr_model_config config;
+    const bool single = dr_opt_given(o, INIT_format) ? dr_opt_is(o, INIT_format, "safetensors")
+                                                     : dr_str_ends(path, ".safetensors");
     const dr_model_init init = {.path = path,
-                                .format = dr_opt_is(o, INIT_format, "safetensors")
-                                              ? DR_SAVE_SAFETENSORS
-                                              : DR_SAVE_DIFFUSERS,
+                                .format = single ? DR_SAVE_SAFETENSORS : DR_SAVE_DIFFUSERS,
                                 .seed = (uint64_t)dr_opt_int(o, INIT_seed)};
     DR_TRY(dr_model_preset(kind, &config));
     DR_TRY(dr_model_write_random(&config, &init));
