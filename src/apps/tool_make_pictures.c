@@ -1,8 +1,8 @@
 #include "apps/tool_make_pictures.h"
 
 #include "apps/draw_pictures.h"
+#include "apps/tool_words.h"
 #include "base/file.h"
-#include "base/optparse.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,42 +46,15 @@ static const dr_opt_table pictures_table = {.specs = pictures_specs,
                                             .syntax = DR_OPT_PREFIXES | DR_OPT_TO_WORD,
                                             .own_first = -1};
 
-static void print_help(const dr_optset *o)
-{
-    dr_str text = {0};
-    dr_str_add(
-        &text,
-        "Usage: dreamrun make_pictures DIR [options]\n\n"
-        "Draws a small dataset to try a trainer with: \"DIR/train/10_sks shape\" (a red\n"
-        "ring with a blue square) and \"DIR/reg/1_shape\" (other shapes), half of them with\n"
-        "captions. Give the trainer --train_data_dir DIR/train --reg_data_dir DIR/reg.\n"
-        "DIR must be new, empty or made by this tool; pictures of an earlier run are\n"
-        "replaced by name.\n\n");
-    dr_optset_help(o, &text);
-    (void)fputs(dr_str_get(&text), stdout);
-    dr_str_free(&text);
-}
-
-/* Options may stand before and after DIR. */
-static dr_status read_words(dr_optset *o, int argc, const char *const *argv, const char **dir)
-{
-    int used = 0;
-    int rest = 0;
-    DR_TRY(dr_optset_parse(o, argc, argv, &used));
-    if (o->help) {
-        return DR_OK;
-    }
-    if (used == argc) {
-        DR_FAIL(DR_INVALID, "no folder given: dreamrun make_pictures DIR [options]");
-    }
-    *dir = argv[used++];
-    DR_TRY(dr_optset_parse(o, argc - used, argv + used, &rest));
-    if (!o->help && used + rest < argc) {
-        DR_FAIL(DR_INVALID, "found '%s' after the folder %s, expected an option", argv[used + rest],
-                *dir);
-    }
-    return DR_OK;
-}
+static const dr_tool_text text = {
+    .usage = "Usage: dreamrun make_pictures DIR [options]\n\n"
+             "Draws a small dataset to try a trainer with: \"DIR/train/10_sks shape\" (a red\n"
+             "ring with a blue square) and \"DIR/reg/1_shape\" (other shapes), half of them with\n"
+             "captions. Give the trainer --train_data_dir DIR/train --reg_data_dir DIR/reg.\n"
+             "DIR must be new, empty or made by this tool; pictures of an earlier run are\n"
+             "replaced by name.\n\n",
+    .operands = "DIR",
+    .n_operands = 1};
 
 static dr_status claim_folder(const char *dir)
 {
@@ -132,10 +105,8 @@ dr_status dr_tool_make_pictures(int argc, const char *const *argv)
     const char *dir = NULL;
     dr_optset o;
     dr_optset_init(&o, &pictures_table, 0);
-    dr_status st = read_words(&o, argc, argv, &dir);
-    if (st == DR_OK && o.help) {
-        print_help(&o);
-    } else if (st == DR_OK) {
+    dr_status st = dr_tool_words(&o, &text, argc, argv, &dir);
+    if (st == DR_OK && !o.help) {
         st = make_pictures(&o, dir);
     }
     dr_optset_deinit(&o);

@@ -2,10 +2,10 @@
 
 #include "apps/sample_latents.h"
 #include "apps/threads.h"
+#include "apps/tool_words.h"
 #include "backend/cpu/backend_cpu.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/optparse.h"
 #include "image/png_write.h"
 #include "train/sampling.h"
 
@@ -48,20 +48,15 @@ static const dr_opt_table sample_table = {.specs = sample_specs,
                                           .n = SAMPLE_OPTION_COUNT,
                                           .programs = program_names,
                                           .n_programs = 1,
-                                          .syntax = DR_OPT_PREFIXES,
+                                          .syntax = DR_OPT_PREFIXES | DR_OPT_TO_WORD,
                                           .own_first = -1};
 
-static void print_help(const dr_optset *o)
-{
-    dr_str text = {0};
-    dr_str_add(&text,
-               "Usage: dreamrun sample --model MODEL --prompt TEXT --output_dir DIR [options]\n\n"
-               "Generates pictures with a Stable Diffusion 1.x or 2.x model. Each PNG carries its\n"
-               "settings in the text chunk \"parameters\". The same seed gives the same pixels.\n");
-    dr_optset_help(o, &text);
-    (void)fputs(dr_str_get(&text), stdout);
-    dr_str_free(&text);
-}
+static const dr_tool_text sample_text = {
+    .usage = "Usage: dreamrun sample --model MODEL --prompt TEXT --output_dir DIR [options]\n\n"
+             "Generates pictures with a Stable Diffusion 1.x or 2.x model. Each PNG carries its\n"
+             "settings in the text chunk \"parameters\". The same seed gives the same pixels.\n",
+    .operands = "options only",
+    .n_operands = 0};
 
 static dr_status check_output_file(const char *flag, const char *path, const char *ending)
 {
@@ -321,10 +316,8 @@ dr_status dr_tool_sample(int argc, const char *const *argv)
 {
     sample_run r = {0};
     dr_optset_init(&r.options, &sample_table, 0);
-    dr_status st = dr_optset_parse(&r.options, argc, argv, NULL);
-    if (st == DR_OK && r.options.help) {
-        print_help(&r.options);
-    } else if (st == DR_OK) {
+    dr_status st = dr_tool_words(&r.options, &sample_text, argc, argv, NULL);
+    if (st == DR_OK && !r.options.help) {
         st = check_options(&r.options);
         if (st == DR_OK) {
             st = sample(&r);

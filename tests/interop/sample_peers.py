@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import filecmp
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,23 @@ def run_files(bench, score):
     score.check("each seed has its own noise", not torch.equal(noise[0], noise[1]))
 
 
+def run_nan(bench, score):
+    """Exit code 76 and no picture."""
+    print("--- damaged weights")
+    for part, tensor in (("unet", "conv_out.bias"), ("vae", "decoder.conv_out.bias")):
+        folder = os.path.join(bench.work, f"nan_{part}")
+        shutil.copytree(bench.model("sd1"), folder)
+        path = os.path.join(folder, part, "diffusion_pytorch_model.safetensors")
+        state = load_file(path)
+        state[tensor][0] = float("nan")
+        save_file(state, path)
+        done = subprocess.run([bench.tools, "sample", "--model", folder, "--prompt", "a", "--steps", "1", "--width", "64",
+                               "--height", "64", "--output_dir", f"{folder}/out"], capture_output=True, check=False)
+        score.check(f"NaN in the {part}: exit code", done.returncode == 76, done.returncode)
+        score.check(f"NaN in the {part}: message and no picture",
+                    b"NaN or infinity" in done.stderr and os.listdir(f"{folder}/out") == [])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build")
@@ -214,6 +232,7 @@ def main():
             run_case(bench, case, score)
         if args.only in "files":
             run_files(bench, score)
+            run_nan(bench, score)
     print(f"{score.passed} passed, {score.failed} failed")
     return 1 if score.failed or not score.passed else 0
 
