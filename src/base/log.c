@@ -7,12 +7,18 @@
 
 static dr_log_level min_level = DR_LOG_INFO;
 static int my_rank;
+static bool same_on_all_ranks;
 static atomic_int n_warnings;
 
 void dr_log_configure(dr_log_level level, int rank)
 {
     min_level = level;
     my_rank = rank;
+}
+
+void dr_log_same_on_all_ranks(bool on)
+{
+    same_on_all_ranks = on;
 }
 
 int dr_log_warnings(void)
@@ -26,7 +32,7 @@ void dr_log_write(dr_log_level level, const char *fmt, ...)
     if (level == DR_LOG_WARNING) {
         atomic_fetch_add(&n_warnings, 1);
     }
-    if (level < min_level || (my_rank > 0 && level < DR_LOG_WARNING)) {
+    if (level < min_level || (my_rank > 0 && (level < DR_LOG_WARNING || same_on_all_ranks))) {
         return;
     }
     char line[4096];

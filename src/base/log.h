@@ -14,6 +14,8 @@ typedef enum dr_log_level { DR_LOG_DEBUG, DR_LOG_INFO, DR_LOG_WARNING, DR_LOG_ER
 /* Messages below level are dropped. rank > 0 silences INFO and DEBUG of this process and tags the
  * rest with "[rank N]". */
 void dr_log_configure(dr_log_level level, int rank);
+/* While on, every rank does the same work and only rank 0 speaks of it, warnings included. */
+void dr_log_same_on_all_ranks(bool on);
 /* Counts of warnings and errors so far (for the final report). */
 int dr_log_warnings(void);
 void dr_log_write(dr_log_level level, const char *fmt, ...) DR_PRINTF(2, 3);

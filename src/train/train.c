@@ -25,7 +25,10 @@ static dr_status check_same_dataset(dr_run *r)
 static dr_status open_dataset(dr_run *r)
 {
     dr_str text = {0};
-    DR_TRY(dr_dist_agree(r->dist, dr_dataset_open(&r->arena, &r->c->data, &r->dataset)));
+    dr_log_same_on_all_ranks(true);
+    dr_status st = dr_dataset_open(&r->arena, &r->c->data, &r->dataset);
+    dr_log_same_on_all_ranks(false);
+    DR_TRY(dr_dist_agree(r->dist, st));
     DR_TRY(check_same_dataset(r));
     dr_dataset_summary(&r->dataset, &text);
     dr_info("%s", dr_str_get(&text));
