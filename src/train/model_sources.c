@@ -105,10 +105,12 @@ dr_status dr_model_open_directory(dr_model_file *f, bool with_vae)
                 f->path);
     }
     if (!exists_in(f->path, "unet") || !exists_in(f->path, "text_encoder")) {
+        const bool part = exists_in(f->path, "config.json");
         DR_FAIL(DR_FORMAT,
-                "%s: no Diffusers model: expected the folders unet, text_encoder and vae in this "
-                "directory",
-                f->path);
+                "%s: no Diffusers model: expected model_index.json and the folders unet, "
+                "text_encoder and vae in this directory%s",
+                f->path,
+                part ? "; it is one of these folders, so give the directory above it" : "");
     }
     DR_TRY(open_folder(f, DR_PART_UNET, dr_model_path(f, f->path, "unet")));
     DR_TRY(open_folder(f, DR_PART_TEXT_ENCODER, dr_model_path(f, f->path, "text_encoder")));
