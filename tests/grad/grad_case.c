@@ -181,7 +181,7 @@ static void check_differences(dr_grad_case *g, const char *what, double *v, cons
 
 static void check_all_differences(dr_grad_case *g)
 {
-    char what[16];
+    char what[32];
     for (int i = 0; i < g->spec->n_inputs; i++) {
         (void)snprintf(what, sizeof what, "input %d", i);
         check_differences(g, what, g->x[i].data, g->dx_set[i].data, dr_numel(&g->x[i]));
