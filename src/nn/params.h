@@ -56,7 +56,7 @@ void dr_params_segment_range(const dr_params *set, int segment, int64_t *begin, 
 int64_t dr_params_count(const dr_params *set);
 /*
  * Points every entry into flat memory: value at values + offset elements, grad likewise for
- * trainable entries. values NULL: fake addresses for planning. grads NULL: no gradients.
+ * trainable entries. grads NULL: no gradients.
  */
 void dr_params_bind(dr_params *set, dr_dtype dtype, void *values, void *grads);
 /* As bind, for planning only: every trainable entry gets a gradient address that must not be used.
