@@ -18,14 +18,13 @@ class Dump:
 
     def __init__(self, folder, step):
         files = sorted(glob.glob(os.path.join(folder, f"step-{step:06d}-rank*.safetensors")))
-        self.n_files, self.groups, self.keys, self.grads, self.names = len(files), [], [], {}, []
+        self.n_files, self.groups, self.keys, self.grads = len(files), [], [], {}
         for rank, path in enumerate(files):
             with safe_open(path, "pt") as f:
                 meta = f.metadata()
                 tensors = {k: f.get_tensor(k) for k in f.keys()}
             self.meta = meta if rank == 0 else self.meta
             self.keys += json.loads(meta["image_keys"])
-            self.names.append(sorted(k for k in tensors if not k.startswith("grad.")))
             self.grads.update({k[5:]: v for k, v in tensors.items() if k.startswith("grad.")})
             self.groups += split_leaves(tensors)
 
@@ -138,7 +137,7 @@ class Replay:
 
 def gradient_errors(got, want):
     """
-    (worst relative L2 error and its name, [(error, name)] sorted, names whose true gradient is zero, their worst part).
+    ([(relative L2 error, name)], worst first; names whose true gradient is zero; largest norm of those, of the whole).
 
     Some gradients are zero by mathematics (a key's bias under softmax, a bias before a norm of one channel per group);
     there only rounding noise is left, which is compared with the norm of the whole gradient.

@@ -56,10 +56,16 @@ def make_vae():
     return vae
 
 
-def randomise(model, scale=0.05):
-    """Norm weights that are not 1 and biases that are not 0, as after training."""
-    for p in model.parameters():
-        p.data += scale * torch.randn_like(p) if p.dim() == 1 else 0.0
+def randomise(model):
+    """
+    More like a trained model: norm weights that are not 1, biases that are not 0, attention that is not uniform.
+    Under uniform attention the gradients of queries and keys all but vanish and are rounding noise in any f32.
+    """
+    for name, p in model.named_parameters():
+        if p.dim() == 1:
+            p.data += 0.05 * torch.randn_like(p)
+        elif any(part in name for part in ("to_q.", "to_k.", "q_proj.", "k_proj.")):
+            p.data *= 3.0
 
 
 def make_scheduler(v_prediction):
