@@ -61,14 +61,21 @@ static void scale_row(float *dst, const float *src, int64_t n, float factor)
     }
 }
 
+/* What one task keeps about its rows: scores of the current keys, running sums. */
+typedef struct row_state {
+    float *s;         /* (QUERIES,KEYS)                          */
+    float *acc;       /* (QUERIES,D): o before the division by l */
+    float *max, *sum; /* (QUERIES): m, l                         */
+    int64_t row0, rows;
+} row_state;
+
 /* One block of scores turned into probabilities; rows of o that change their maximum are scaled. */
-static void soften(float *s, int64_t rows, int64_t keys, int64_t row0, int64_t key0,
-                   const forward_job *j, float *acc, float *max, float *sum)
+static void soften(const forward_job *j, const row_state *t, int64_t key0, int64_t keys)
 {
-    for (int64_t r = 0; r < rows; r++) {
-        float *row = s + r * KEYS;
-        const int64_t visible =
-            j->a->causal ? dr_cpu_min(keys, row0 + r + 1 - key0) : keys; /* may be <= 0 */
+    for (int64_t r = 0; r < t->rows; r++) {
+        float *row = t->s + r * KEYS;
+        const int64_t visible = /* may be <= 0 */
+            j->a->causal ? dr_cpu_min(keys, t->row0 + r + 1 - key0) : keys;
         if (visible < keys) {
             const int64_t from = visible < 0 ? 0 : visible;
             memset(row + from, 0, (size_t)(keys - from) * sizeof *row);
@@ -76,15 +83,48 @@ static void soften(float *s, int64_t rows, int64_t keys, int64_t row0, int64_t k
         if (visible <= 0) {
             continue;
         }
-        const float m = row_max(row, visible, max[r]);
-        if (m != max[r] && key0 > 0) {
-            const float factor = dr_cpu_expf(max[r] - m);
-            sum[r] *= factor;
-            scale_row(acc + r * j->d, acc + r * j->d, j->d, factor);
+        const float m = row_max(row, visible, t->max[r]);
+        if (m != t->max[r] && key0 > 0) {
+            const float factor = dr_cpu_expf(t->max[r] - m);
+            float *acc = t->acc + r * j->d;
+            t->sum[r] *= factor;
+            scale_row(acc, acc, j->d, factor);
         }
-        max[r] = m;
-        sum[r] += exp_row(row, visible, m);
+        t->max[r] = m;
+        t->sum[r] += exp_row(row, visible, m);
     }
+}
+
+/* s = q k^T / sqrt(D), softened; acc += s v, for the keys key0.. */
+static void add_keys(const forward_job *j, const row_state *t, const float *q, int64_t at_k,
+                     int64_t key0, int64_t keys)
+{
+    const int64_t at = at_k + key0 * j->c;
+    const dr_cpu_matmul score = {.tb = true,
+                                 .m = t->rows,
+                                 .n = keys,
+                                 .k = j->d,
+                                 .alpha = j->scale,
+                                 .a = q,
+                                 .b = (const float *)j->a->k->data + at,
+                                 .c = t->s,
+                                 .lda = j->c,
+                                 .ldb = j->c,
+                                 .ldc = KEYS};
+    dr_cpu_gemm(&score);
+    soften(j, t, key0, keys);
+    const dr_cpu_matmul value = {.m = t->rows,
+                                 .n = j->d,
+                                 .k = keys,
+                                 .alpha = 1.0f,
+                                 .beta = key0 > 0 ? 1.0f : 0.0f,
+                                 .a = t->s,
+                                 .b = (const float *)j->a->v->data + at,
+                                 .c = t->acc,
+                                 .lda = KEYS,
+                                 .ldb = j->c,
+                                 .ldc = j->d};
+    dr_cpu_gemm(&value);
 }
 
 static void forward_task(const void *job, int64_t i, int thread)
@@ -94,52 +134,28 @@ static void forward_task(const void *job, int64_t i, int thread)
     const int64_t sample = i / (a->heads * j->n_blocks);
     const int64_t head = i / j->n_blocks % a->heads;
     const int64_t q0 = i % j->n_blocks * QUERIES;
-    const int64_t rows = dr_cpu_min(QUERIES, j->sq - q0);
     const int64_t at_q = (sample * j->sq + q0) * j->c + head * j->d;
     const int64_t at_k = sample * j->sk * j->c + head * j->d;
-    float *s = j->work + thread * j->work_floats;
-    float *acc = s + QUERIES * KEYS;
-    float *max = acc + dr_cpu_lines(QUERIES * j->d);
-    float *sum = max + QUERIES;
-    for (int64_t r = 0; r < rows; r++) {
-        max[r] = -INFINITY;
-        sum[r] = 0.0f;
+    row_state t = {.s = j->work + thread * j->work_floats,
+                   .row0 = q0,
+                   .rows = dr_cpu_min(QUERIES, j->sq - q0)};
+    t.acc = t.s + QUERIES * KEYS;
+    t.max = t.acc + dr_cpu_lines(QUERIES * j->d);
+    t.sum = t.max + QUERIES;
+    for (int64_t r = 0; r < t.rows; r++) {
+        t.max[r] = -INFINITY;
+        t.sum[r] = 0.0f;
     }
-    const int64_t last = a->causal ? q0 + rows : j->sk;
+    const int64_t last = a->causal ? q0 + t.rows : j->sk;
     for (int64_t k0 = 0; k0 < last; k0 += KEYS) {
-        const int64_t keys = dr_cpu_min(KEYS, last - k0);
-        const dr_cpu_matmul score = {.tb = true,
-                                     .m = rows,
-                                     .n = keys,
-                                     .k = j->d,
-                                     .alpha = j->scale,
-                                     .a = (const float *)a->q->data + at_q,
-                                     .b = (const float *)a->k->data + at_k + k0 * j->c,
-                                     .c = s,
-                                     .lda = j->c,
-                                     .ldb = j->c,
-                                     .ldc = KEYS};
-        dr_cpu_gemm(&score);
-        soften(s, rows, keys, q0, k0, j, acc, max, sum);
-        const dr_cpu_matmul value = {.m = rows,
-                                     .n = j->d,
-                                     .k = keys,
-                                     .alpha = 1.0f,
-                                     .beta = k0 > 0 ? 1.0f : 0.0f,
-                                     .a = s,
-                                     .b = (const float *)a->v->data + at_k + k0 * j->c,
-                                     .c = acc,
-                                     .lda = KEYS,
-                                     .ldb = j->c,
-                                     .ldc = j->d};
-        dr_cpu_gemm(&value);
+        add_keys(j, &t, (const float *)a->q->data + at_q, at_k, k0, dr_cpu_min(KEYS, last - k0));
     }
     float *lse =
         a->lse != NULL ? (float *)a->lse->data + (sample * a->heads + head) * j->sq + q0 : NULL;
-    for (int64_t r = 0; r < rows; r++) {
-        scale_row((float *)a->o->data + at_q + r * j->c, acc + r * j->d, j->d, 1.0f / sum[r]);
+    for (int64_t r = 0; r < t.rows; r++) {
+        scale_row((float *)a->o->data + at_q + r * j->c, t.acc + r * j->d, j->d, 1.0f / t.sum[r]);
         if (lse != NULL) {
-            lse[r] = max[r] + logf(sum[r]);
+            lse[r] = t.max[r] + logf(t.sum[r]);
         }
     }
 }

@@ -33,16 +33,22 @@ static dx_job plan_dx(const dr_conv2d_dx_args *a)
     return j;
 }
 
+/* A block of one stride class: rows m0.. of the pixels (h0 + i stride, w0 + k stride). */
+typedef struct class_block {
+    int h0, w0;
+    dr_cpu_grid grid; /* pixels of the class */
+    int64_t m0, n0, rows;
+} class_block;
+
 /* panel[row, :] = dy[pixel whose tap (kh, kw) falls on the row's pixel, :], zero where none. */
-static void gather_dy(float *panel, const dx_job *j, const dr_cpu_grid *class_grid, int h0, int w0,
-                      int64_t row0, int64_t rows, int kh, int kw)
+static void gather_dy(float *panel, const dx_job *j, const class_block *b, int kh, int kw)
 {
     const dr_conv2d_geom *g = &j->a->geom;
     const dr_cpu_image *dy = &j->dy;
-    dr_cpu_pixel p = dr_cpu_pixel_of(class_grid, row0);
-    for (int64_t r = 0; r < rows; r++, dr_cpu_next_pixel(class_grid, &p), panel += dy->c) {
-        const int64_t h = p.h * g->stride + h0 + g->top - kh;
-        const int64_t w = p.w * g->stride + w0 + g->left - kw;
+    dr_cpu_pixel p = dr_cpu_pixel_of(&b->grid, b->m0);
+    for (int64_t r = 0; r < b->rows; r++, dr_cpu_next_pixel(&b->grid, &p), panel += dy->c) {
+        const int64_t h = p.h * g->stride + b->h0 + g->top - kh;
+        const int64_t w = p.w * g->stride + b->w0 + g->left - kw;
         if (h < 0 || w < 0 || h / g->stride >= dy->h || w / g->stride >= dy->w) {
             memset(panel, 0, (size_t)dy->c * sizeof *panel);
         } else {
@@ -54,15 +60,14 @@ static void gather_dy(float *panel, const dx_job *j, const dr_cpu_grid *class_gr
 
 /* Writes a block of a stride class to its places in dx. */
 DR_CPU_CLONES
-static void scatter_dx(const dx_job *j, const dr_cpu_grid *class_grid, int h0, int w0, int64_t row0,
-                       const dr_cpu_matmul *mm, int64_t n0)
+static void scatter_dx(const dx_job *j, const class_block *b, const dr_cpu_matmul *mm)
 {
     const dr_tensor *dx = j->a->dx;
     const int s = j->a->geom.stride;
-    dr_cpu_pixel p = dr_cpu_pixel_of(class_grid, row0);
-    for (int64_t r = 0; r < mm->m; r++, dr_cpu_next_pixel(class_grid, &p)) {
-        const int64_t at = (p.n * dx->dim[1] + p.h * s + h0) * dx->dim[2] + p.w * s + w0;
-        float *restrict dst = (float *)dx->data + at * dx->dim[3] + n0;
+    dr_cpu_pixel p = dr_cpu_pixel_of(&b->grid, b->m0);
+    for (int64_t r = 0; r < b->rows; r++, dr_cpu_next_pixel(&b->grid, &p)) {
+        const int64_t at = (p.n * dx->dim[1] + p.h * s + b->h0) * dx->dim[2] + p.w * s + b->w0;
+        float *restrict dst = (float *)dx->data + at * dx->dim[3] + b->n0;
         const float *restrict src = mm->c + r * mm->ldc;
         for (int64_t c = 0; c < mm->n; c++) {
             dst[c] = j->a->mode == DR_ADD ? dst[c] + src[c] : src[c];
@@ -70,46 +75,53 @@ static void scatter_dx(const dx_job *j, const dr_cpu_grid *class_grid, int h0, i
     }
 }
 
-/* One block of one class: class number outermost, so that task numbers are dense. */
+/* Task i; rows is 0 when its class has fewer blocks than the largest. */
+static class_block block_of(const dx_job *j, int64_t i)
+{
+    const int stride = j->a->geom.stride;
+    const int64_t per_class = j->b.n_rows * j->b.n_cols;
+    class_block b = {.h0 = (int)(i / per_class) / stride,
+                     .w0 = (int)(i / per_class) % stride,
+                     .m0 = i % per_class / j->b.n_cols * j->b.mb,
+                     .n0 = i % j->b.n_cols * j->b.nb};
+    b.grid = (dr_cpu_grid){class_size(j->a->dx->dim[1], b.h0, stride),
+                           class_size(j->a->dx->dim[2], b.w0, stride)};
+    const int64_t rows = j->samples * b.grid.h * b.grid.w;
+    b.rows = b.m0 < rows ? dr_cpu_min(j->b.mb, rows - b.m0) : 0;
+    return b;
+}
+
 static void dx_task(const void *job, int64_t i, int thread)
 {
     const dx_job *j = job;
     const dr_conv2d_geom *g = &j->a->geom;
     const int64_t n = j->a->dx->dim[3];
-    const int64_t per_class = j->b.n_rows * j->b.n_cols;
-    const int h0 = (int)(i / per_class) / g->stride;
-    const int w0 = (int)(i / per_class) % g->stride;
-    const dr_cpu_grid cg = {class_size(j->a->dx->dim[1], h0, g->stride),
-                            class_size(j->a->dx->dim[2], w0, g->stride)};
-    const int64_t m0 = i % per_class / j->b.n_cols * j->b.mb;
-    const int64_t n0 = i % j->b.n_cols * j->b.nb;
-    const int64_t rows = j->samples * cg.h * cg.w;
-    if (m0 >= rows) {
+    const class_block b = block_of(j, i);
+    if (b.rows == 0) {
         return;
     }
     float *panel = j->work + thread * (j->panel_floats + j->out_floats);
     const bool direct = g->stride == 1;
-    const int64_t kernel = (int64_t)g->kh * g->kw * n;
-    dr_cpu_matmul mm = {.m = dr_cpu_min(j->b.mb, rows - m0),
-                        .n = dr_cpu_min(j->b.nb, n - n0),
+    dr_cpu_matmul mm = {.m = b.rows,
+                        .n = dr_cpu_min(j->b.nb, n - b.n0),
                         .k = j->dy.c,
                         .alpha = 1.0f,
                         .beta = direct && j->a->mode == DR_ADD ? 1.0f : 0.0f,
                         .a = panel,
-                        .c = direct ? (float *)j->a->dx->data + m0 * n + n0
+                        .c = direct ? (float *)j->a->dx->data + b.m0 * n + b.n0
                                     : panel + j->panel_floats,
                         .lda = j->dy.c,
-                        .ldb = kernel,
+                        .ldb = (int64_t)g->kh * g->kw * n,
                         .ldc = direct ? n : j->b.nb};
     bool any = false;
     for (int t = 0; t < g->kh * g->kw; t++) {
         const int kh = t / g->kw;
         const int kw = t % g->kw;
-        if ((h0 + g->top - kh) % g->stride != 0 || (w0 + g->left - kw) % g->stride != 0) {
+        if ((b.h0 + g->top - kh) % g->stride != 0 || (b.w0 + g->left - kw) % g->stride != 0) {
             continue;
         }
-        gather_dy(panel, j, &cg, h0, w0, m0, mm.m, kh, kw);
-        mm.b = (const float *)j->a->w->data + t * n + n0;
+        gather_dy(panel, j, &b, kh, kw);
+        mm.b = (const float *)j->a->w->data + t * n + b.n0;
         dr_cpu_gemm(&mm);
         mm.beta = 1.0f;
         any = true;
@@ -118,7 +130,7 @@ static void dx_task(const void *job, int64_t i, int thread)
         memset(mm.c, 0, (size_t)(j->b.mb * mm.ldc) * sizeof *mm.c);
     }
     if (!direct) {
-        scatter_dx(j, &cg, h0, w0, m0, &mm, n0);
+        scatter_dx(j, &b, &mm);
     }
 }
 

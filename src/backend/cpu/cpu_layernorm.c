@@ -17,11 +17,6 @@ typedef struct norm_job {
     bool add;
 } norm_job;
 
-static int64_t row_block(int64_t cols)
-{
-    return cols < DR_CPU_CHUNK ? DR_CPU_CHUNK / cols : 1;
-}
-
 DR_CPU_CLONES
 static void normalise_row(const norm_job *j, int64_t row)
 {
@@ -68,7 +63,7 @@ dr_status dr_cpu_layernorm(dr_context *cx, const dr_layernorm_args *a)
                         .stats = a->stats->data,
                         .rows = dr_rows(a->x),
                         .c = dr_cols(a->x),
-                        .block = row_block(dr_cols(a->x)),
+                        .block = dr_cpu_row_block(dr_cols(a->x)),
                         .eps = a->eps};
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), normalise_task, &j);
     return DR_OK;
@@ -159,7 +154,7 @@ dr_status dr_cpu_layernorm_backward(dr_context *cx, const dr_layernorm_backward_
                   .stats = a->stats->data,
                   .rows = dr_rows(a->x),
                   .c = dr_cols(a->x),
-                  .block = row_block(dr_cols(a->x)),
+                  .block = dr_cpu_row_block(dr_cols(a->x)),
                   .add = a->mode == DR_ADD};
     if (a->dgamma != NULL) {
         j.dgamma = a->dgamma->data;

@@ -8,11 +8,6 @@ typedef struct columns_job {
     bool add_a, add_b;
 } columns_job;
 
-static int64_t row_block(int64_t cols)
-{
-    return cols < DR_CPU_CHUNK ? DR_CPU_CHUNK / cols : 1;
-}
-
 static void concat_task(const void *job, int64_t i, int thread)
 {
     (void)thread;
@@ -35,7 +30,7 @@ dr_status dr_cpu_concat(dr_context *cx, const dr_concat_args *a)
                            .rows = dr_rows(a->y),
                            .ca = dr_cols(a->a),
                            .cb = dr_cols(a->b),
-                           .block = row_block(dr_cols(a->y))};
+                           .block = dr_cpu_row_block(dr_cols(a->y))};
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), concat_task, &j);
     return DR_OK;
 }
@@ -76,7 +71,7 @@ dr_status dr_cpu_split(dr_context *cx, const dr_split_args *a)
                            .rows = dr_rows(a->dy),
                            .ca = a->ca,
                            .cb = dr_cols(a->dy) - a->ca,
-                           .block = row_block(dr_cols(a->dy)),
+                           .block = dr_cpu_row_block(dr_cols(a->dy)),
                            .add_a = a->mode_a == DR_ADD,
                            .add_b = a->mode_b == DR_ADD};
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), split_task, &j);

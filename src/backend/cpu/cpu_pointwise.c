@@ -162,11 +162,6 @@ typedef struct geglu_job {
     int64_t rows, f, block;
 } geglu_job;
 
-static int64_t row_block(int64_t cols)
-{
-    return cols < DR_CPU_CHUNK ? DR_CPU_CHUNK / cols : 1;
-}
-
 DR_CPU_CLONES
 static void geglu_row(const float *restrict x, float *restrict y, int64_t f)
 {
@@ -210,7 +205,7 @@ dr_status dr_cpu_geglu(dr_context *cx, const dr_geglu_args *a)
                          .y = a->y->data,
                          .rows = dr_rows(a->y),
                          .f = dr_cols(a->y),
-                         .block = row_block(dr_cols(a->x))};
+                         .block = dr_cpu_row_block(dr_cols(a->x))};
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), geglu_task, &j);
     return DR_OK;
 }
@@ -222,7 +217,7 @@ dr_status dr_cpu_geglu_backward(dr_context *cx, const dr_geglu_backward_args *a)
                          .y = a->dx->data,
                          .rows = dr_rows(a->dy),
                          .f = dr_cols(a->dy),
-                         .block = row_block(dr_cols(a->x))};
+                         .block = dr_cpu_row_block(dr_cols(a->x))};
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), geglu_task, &j);
     return DR_OK;
 }
@@ -300,7 +295,7 @@ dr_status dr_cpu_add_rows(dr_context *cx, const dr_add_rows_args *a)
                         .rows = dr_rows(a->x),
                         .per_sample = dr_rows(a->x) / a->x->dim[0],
                         .cols = dr_cols(a->x),
-                        .block = row_block(dr_cols(a->x))};
+                        .block = dr_cpu_row_block(dr_cols(a->x))};
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), add_rows_task, &j);
     return DR_OK;
 }
