@@ -36,10 +36,20 @@ static dr_status open_dataset(dr_run *r)
     return DR_OK;
 }
 
+/* The format that was asked for, else the source's. */
+static dr_save_format save_format(const dr_run *r)
+{
+    if (r->c->save_as_given) {
+        return r->c->save_format;
+    }
+    return dr_model_file_is_directory(r->file) ? DR_SAVE_DIFFUSERS : DR_SAVE_SAFETENSORS;
+}
+
 static dr_status open_model(dr_run *r)
 {
     const dr_train_config *c = r->c;
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&c->model, &r->file)));
+    DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, save_format(r))));
     r->trains_text_encoder = c->stop_text_encoder > 0;
     dr_status st =
         dr_network_init(&r->net, dr_model_file_config(r->file),
@@ -165,10 +175,7 @@ static dr_status save(dr_run *r)
     if (dr_dist_rank(r->dist) != 0) {
         return DR_OK;
     }
-    dr_save_format format = c->save_format;
-    if (!c->save_as_given) {
-        format = dr_model_file_is_directory(r->file) ? DR_SAVE_DIFFUSERS : DR_SAVE_SAFETENSORS;
-    }
+    dr_save_format format = save_format(r);
     dr_str name = {0};
     dr_str_printf(&name, "%s%s", c->output_name != NULL ? c->output_name : "last",
                   format == DR_SAVE_SAFETENSORS ? ".safetensors" : "");
