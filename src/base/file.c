@@ -203,9 +203,10 @@ dr_status dr_mkdirs(const char *path)
         }
         char saved = *p;
         *p = '\0';
-        if (mkdir(copy, 0777) != 0 && !dr_path_is_dir(copy)) {
+        int err = mkdir(copy, 0777) == 0 ? 0 : errno;
+        if (err != 0 && !dr_path_is_dir(copy)) {
             st = dr_error_set(DR_OUTPUT, __FILE__, __LINE__, "%s: cannot create directory: %s",
-                              copy, strerror(errno));
+                              copy, err == EEXIST ? "a file is in the way" : strerror(err));
         }
         *p = saved;
         if (saved == '\0') {
