@@ -208,8 +208,12 @@ dr_status dr_dist_check_equal(dr_dist *d, const void *data, size_t n, const char
 void dr_dist_abort(dr_dist *d, dr_status st)
 {
     int code = dr_status_exit_code(st);
+    if (!d->uses_mpi) {
+        dr_log_error_record();
+        _exit(code);
+    }
     dr_log_write(DR_LOG_ERROR, "rank %d: %s", d->rank, dr_error_message());
-    if (d->uses_mpi && d->world > 1) {
+    if (d->world > 1) {
         (void)MPI_Abort(MPI_COMM_WORLD, code);
     }
     _exit(code);
