@@ -53,7 +53,15 @@ static bool holds_numbered_folder(const char *dir)
     return found;
 }
 
-static void look_at_child(children *c, char *path, const char *name)
+/* Of several, the one whose name fits: "reg..." is for regularisation pictures. */
+static bool fits_better(const char *flag, const char *name, const char *before)
+{
+    const bool wants_reg = dr_str_starts(flag, "--reg");
+    return dr_str_starts(name, "reg") == wants_reg &&
+           dr_str_starts(dr_path_base(before), "reg") != wants_reg;
+}
+
+static void look_at_child(children *c, const char *flag, char *path, const char *name)
 {
     int64_t repeats = 0;
     const char *class_tokens = NULL;
@@ -67,7 +75,8 @@ static void look_at_child(children *c, char *path, const char *name)
     } else if (dr_count_pictures(path) > 0) {
         slot = &c->not_numbered;
     }
-    if (slot != NULL && *slot == NULL) {
+    if (slot != NULL && (*slot == NULL || fits_better(flag, name, *slot))) {
+        free(*slot);
         *slot = path;
     } else {
         free(path);
@@ -137,7 +146,7 @@ dr_status dr_folder_level_error(const char *flag, const char *dir)
     DR_TRY(dr_list_dir(dir, &names));
     children c = {0};
     for (size_t i = 0; i < names.n; i++) {
-        look_at_child(&c, dr_path_join(dir, names.at[i]), names.at[i]);
+        look_at_child(&c, flag, dr_path_join(dir, names.at[i]), names.at[i]);
     }
     dr_strv_free(&names);
     dr_status st = fail_by_children(flag, dir, &c);
