@@ -339,6 +339,20 @@ static dr_status check_schedule(const dr_options *o)
     return DR_OK;
 }
 
+/* Settings are kept in 32 bits, seeds excepted. */
+static dr_status check_sizes(const dr_options *o)
+{
+    for (int id = 0; id < DR_OPTION_COUNT; id++) {
+        const dr_opt_value *v = &o->values[id];
+        if (option_specs[id].name != NULL && option_specs[id].type == DR_OPT_TYPE_INT && v->given &&
+            v->i > INT32_MAX && strstr(option_specs[id].name, "seed") == NULL) {
+            DR_FAIL(DR_INVALID, "--%s: found %s, expected at most %ld", option_specs[id].name,
+                    v->text, (long)INT32_MAX);
+        }
+    }
+    return DR_OK;
+}
+
 /* --- the check as a whole --------------------------------------------------------------------- */
 
 dr_status dr_options_caption_extension(const dr_options *o, char *buf, size_t size)
@@ -371,6 +385,7 @@ dr_status dr_options_check(dr_options *o)
     int height = 0;
     DR_TRY(check_exclusions(o));
     DR_TRY(check_companions(o));
+    DR_TRY(check_sizes(o));
     DR_TRY(dr_optset_check_available(o));
     DR_TRY(check_required(o));
     DR_TRY(dr_options_resolution(o, &width, &height));
