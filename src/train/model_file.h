@@ -91,6 +91,9 @@ typedef struct dr_model_save {
 
 /* Whether the model can be saved in that form, so that a run can fail before it starts. */
 DR_MUST_USE dr_status dr_model_file_check_save(const dr_model_file *f, dr_save_format format);
+/* Whether a model of that form may appear at path: its folder can be written into, and what is at
+ * path would be replaced. DR_OUTPUT. */
+DR_MUST_USE dr_status dr_model_check_target(const char *path, dr_save_format format);
 /*
  * Writes a whole model. Tensors that were not trained, and the VAE (that of --vae when given), keep
  * their bytes and dtype. A single file made from a single file keeps all its other tensors too

@@ -83,6 +83,8 @@ typedef struct dr_model_job { /* all that a saved model is made from */
     size_t n_meta;
 } dr_model_job;
 
+/* DR_OUTPUT when something at path is no model directory that could be replaced. */
+DR_MUST_USE dr_status dr_model_check_directory(const char *path);
 DR_MUST_USE dr_status dr_model_write_directory(const dr_model_job *job);
 DR_MUST_USE dr_status dr_model_write_single(const dr_model_job *job);
 

@@ -167,14 +167,29 @@ static dr_safetensors_meta *join_meta(const dr_model_job *job, dr_arena *arena, 
     return all;
 }
 
-dr_status dr_model_write_single(const dr_model_job *job)
+static dr_status check_file(const char *path)
 {
-    if (dr_path_is_dir(job->path)) {
+    if (dr_path_is_dir(path)) {
         DR_FAIL(DR_OUTPUT,
                 "%s: a directory is in the way of the file to write; remove it or choose "
                 "another name",
-                job->path);
+                path);
     }
+    return DR_OK;
+}
+
+dr_status dr_model_check_target(const char *path, dr_save_format format)
+{
+    dr_outfile probe;
+    DR_TRY(format == DR_SAVE_DIFFUSERS ? dr_model_check_directory(path) : check_file(path));
+    DR_TRY(dr_outfile_open(&probe, path));
+    dr_outfile_abort(&probe);
+    return DR_OK;
+}
+
+dr_status dr_model_write_single(const dr_model_job *job)
+{
+    DR_TRY(check_file(job->path));
     dr_out_list l;
     size_t n_meta = 0;
     dr_out_init(&l, job->config, job->values);

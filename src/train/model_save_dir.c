@@ -211,7 +211,7 @@ static void remove_tree(const char *path)
     (void)nftw(path, remove_entry, OPEN_DIRS, FTW_DEPTH | FTW_PHYS);
 }
 
-static dr_status check_target(const char *path)
+dr_status dr_model_check_directory(const char *path)
 {
     if (!dr_path_exists(path)) {
         return DR_OK;
@@ -291,7 +291,7 @@ dr_status dr_model_write_directory(const dr_model_job *job)
         path.data[--path.len] = '\0';
     }
     dr_str_printf(&tmp, "%s.tmp.%ld", path.data, (long)getpid());
-    dr_status st = check_target(path.data);
+    dr_status st = dr_model_check_directory(path.data);
     if (st == DR_OK) {
         st = write_all(job, dr_str_get(&tmp));
         if (st == DR_OK) {

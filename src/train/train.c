@@ -129,18 +129,40 @@ static dr_status load(dr_run *r)
     return dr_dist_agree(r->dist, st);
 }
 
+/* Where the trained model goes; the caller frees it. */
+static char *save_path(const dr_run *r)
+{
+    dr_str name = {0};
+    dr_str_printf(&name, "%s%s", r->c->output_name != NULL ? r->c->output_name : "last",
+                  save_format(r) == DR_SAVE_SAFETENSORS ? ".safetensors" : "");
+    char *path = dr_path_join(r->c->output_dir, dr_str_get(&name));
+    dr_str_free(&name);
+    return path;
+}
+
+/* A model that could not be saved is found out before the first step. */
+static dr_status check_output(dr_run *r)
+{
+    dr_status st = DR_OK;
+    if (dr_dist_rank(r->dist) == 0) {
+        char *path = save_path(r);
+        st = dr_mkdirs(r->c->output_dir);
+        if (st == DR_OK) {
+            st = dr_model_check_target(path, save_format(r));
+        }
+        free(path);
+    }
+    return dr_dist_agree(r->dist, st);
+}
+
 static dr_status prepare(dr_run *r)
 {
     r->tokenizer = dr_tokenizer_create(r->c->model.v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
     r->dump = dr_dump_create(r->c->n_token_rows);
     dr_schedule_init(&r->noise_schedule);
-    if (dr_dist_rank(r->dist) == 0) { /* an output that cannot be written is found out now */
-        DR_TRY(dr_dist_agree(r->dist, dr_mkdirs(r->c->output_dir)));
-    } else {
-        DR_TRY(dr_dist_agree(r->dist, DR_OK));
-    }
     DR_TRY(open_model(r)); /* cheap: only headers are read */
     DR_TRY(open_dataset(r));
+    DR_TRY(check_output(r));
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
     DR_TRY(open_latents(r));
     return load(r);
@@ -171,19 +193,14 @@ static dr_status train(dr_run *r)
 
 static dr_status save(dr_run *r)
 {
-    const dr_train_config *c = r->c;
     if (dr_dist_rank(r->dist) != 0) {
         return DR_OK;
     }
-    dr_save_format format = save_format(r);
-    dr_str name = {0};
-    dr_str_printf(&name, "%s%s", c->output_name != NULL ? c->output_name : "last",
-                  format == DR_SAVE_SAFETENSORS ? ".safetensors" : "");
-    char *path = dr_path_join(c->output_dir, dr_str_get(&name));
+    char *path = save_path(r);
     dr_status st = dr_model_file_save(
         r->file,
         &(dr_model_save){.path = path,
-                         .format = format,
+                         .format = save_format(r),
                          .dtype = DR_F32,
                          .unet = &r->net.unet_params,
                          .text_encoder = r->trains_text_encoder ? &r->net.text_params : NULL});
@@ -191,7 +208,6 @@ static dr_status save(dr_run *r)
         dr_info("saved %s", path);
     }
     free(path);
-    dr_str_free(&name);
     return st;
 }
 
