@@ -86,6 +86,10 @@ static void plan_environment(dr_launch_plan *p, const dr_launch_facts *f)
         (void)snprintf(number, sizeof number, "%d", p->n_threads);
         push_setting(&p->set, "OMP_NUM_THREADS", number);
         push_setting(&p->set, "DREAMRUN_THREADS", number);
+        bool crowded = (int64_t)p->n_threads * p->n_ranks > f->n_cpus;
+        if (crowded && find_env(f, "OMP_WAIT_POLICY") == NULL) { /* spinning would hold a core */
+            push_setting(&p->set, "OMP_WAIT_POLICY", "passive");
+        }
     }
     if (p->supervised && f->is_root) {
         push_setting(&p->set, "OMPI_ALLOW_RUN_AS_ROOT", "1");

@@ -121,6 +121,24 @@ static void threads_come_from_option_environment_or_cores(void **state)
     }
 }
 
+static void threads_beyond_the_cpus_wait_without_spinning(void **state)
+{
+    (void)state;
+    static const char *const env[] = {"OMP_WAIT_POLICY=active", NULL};
+    dr_launch_facts f = machine();
+    const char *const *words =
+        WORDS("--num_processes=2", "-q", "--num_cpu_threads_per_process=9", "train_db");
+    expect_line(&f, words,
+                "env OMP_NUM_THREADS=9 DREAMRUN_THREADS=9 OMP_WAIT_POLICY=passive /usr/bin/mpirun "
+                "-n 2 --bind-to none -q --mca btl ^tcp,openib --mca mpi_yield_when_idle 1 "
+                "/opt/bin/train_db\n");
+    f.env = env; /* the user's choice stands */
+    dr_launch_plan p;
+    assert_ok(make(&p, &f, words));
+    assert_int_equal(p.env.n, 3);
+    dr_launch_plan_deinit(&p);
+}
+
 static void stale_job_variables_are_taken_out(void **state)
 {
     (void)state;
@@ -247,6 +265,7 @@ int main(void)
         cmocka_unit_test(one_rank_is_the_trainer_in_place),
         cmocka_unit_test(more_ranks_go_through_mpirun),
         cmocka_unit_test(threads_come_from_option_environment_or_cores),
+        cmocka_unit_test(threads_beyond_the_cpus_wait_without_spinning),
         cmocka_unit_test(stale_job_variables_are_taken_out),
         cmocka_unit_test(inside_a_job_it_is_a_rank),
         cmocka_unit_test(precision_is_passed_on_once),
