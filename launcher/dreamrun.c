@@ -24,6 +24,7 @@ static const char usage[] =
     "  tokenize     captions on stdin, token ids on stdout\n"
     "  inspect      lists what a model file holds\n"
     "  sample       generates pictures with a model\n"
+    "  make_pictures draws a small training set\n"
     "  dreamrun TOOL --help tells more; dreamrun launch train_db --help lists the trainer's "
     "options.\n"
     "\n"
