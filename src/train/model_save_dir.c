@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* renameat2 */
 /*
  * A model as a Diffusers directory: built under a temporary name, then swapped in by renames.
  */
@@ -6,6 +7,7 @@
 #include "train/model_output.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +269,11 @@ static dr_status swap_in(const char *tmp, const char *path)
     if (!dr_path_exists(path)) {
         return rename(tmp, path) == 0 ? DR_OK : fail_rename(tmp, path);
     }
+    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) { /* no moment without */
+        retire(tmp, path);
+        return DR_OK;
+    }
+    /* not every file system can exchange (NFS) */
     dr_str old = {0};
     dr_str_printf(&old, "%s.old.%ld", path, (long)getpid());
     dr_status st = DR_OK;
