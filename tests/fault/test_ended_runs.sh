@@ -1,0 +1,229 @@
+#!/usr/bin/env bash
+# tests/fault/test_ended_runs.sh BIN_DIR - runs that end early: full disks, NaN, killed ranks, signals.
+# What was there before stays, nothing half-written is left, no process outlives the run.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=../support/train_cases.sh
+. "$here/../support/train_cases.sh" ended_runs "$1"
+make_material
+has_mpirun=$(command -v mpirun)
+
+# --- full disks ----------------------------------------------------------------------------------
+
+# with_small_disk MEGABYTES command...: $PWD/disk is a disk of that size, in a mount namespace of its
+# own that ends with the command.
+# shellcheck disable=SC2016
+with_small_disk() {
+    local size=$1
+    shift
+    mkdir disk
+    unshare --mount true 2>/dev/null || skip 'this user may not mount'
+    unshare --mount bash -c '
+        mount -t tmpfs -o "size=$1m" none disk 2>/dev/null || exit 77
+        shift
+        "$@"' small_disk "$size" "$@" || return $?
+}
+
+# The commands run in a new bash, so what they need is exported.
+export -f train start holds fail equal of_steps refused ranks nothing_left no_leftovers
+export bin model data limit_s work unet
+export flags_text="${flags[*]}"
+
+full_at_the_end() {
+    # shellcheck disable=SC2016
+    with_small_disk 60 bash -c '
+        set -e
+        read -ra flags <<<"$flags_text"
+        train disk "$@"
+        before=$(find disk -type f -exec sha256sum {} + | sort)
+        quiet=1
+        got=0
+        fill=$(($(df --output=avail -B1 disk | tail -n 1) - 10000000))
+        head -c "$fill" /dev/zero >disk/ballast
+        train disk --seed 2 "$@" || got=$?
+        cat disk.err
+        equal "$got" 71 "exit code"
+        grep -E "^error: disk/last.*(No space left on device|are free in)" disk.err
+        equal "$(grep -c "^error: " disk.err)" 1 "error lines"
+        rm disk/ballast
+        equal "$(find disk -type f -exec sha256sum {} + | sort)" "$before" "the older model"
+        no_leftovers
+        # with room again, the same command succeeds
+        train disk --seed 2 "$@"
+        [ "$(find disk -type f -exec sha256sum {} + | sort)" != "$before" ]' full "$@"
+}
+
+full_cache() {
+    # shellcheck disable=SC2016
+    with_small_disk 1 bash -c '
+        set -e
+        read -ra flags <<<"$flags_text"
+        cat /dev/zero >disk/ballast || true
+        refused 71 disk 1 --cache_latents_to_disk --latent_cache_dir disk
+        rm disk/ballast
+        train out --cache_latents_to_disk --latent_cache_dir disk
+        holds out.err "4 to encode"
+        train out --cache_latents_to_disk --latent_cache_dir disk
+        holds out.err "4 of 4 are cached"'
+}
+
+full_dump() {
+    # shellcheck disable=SC2016
+    with_small_disk 1 bash -c '
+        set -e
+        read -ra flags <<<"$flags_text"
+        refused 71 disk/step-000001 1 --dump_dir disk
+        equal "$(ls -A disk)" "" "files in the dump folder"'
+}
+
+# --- numbers -------------------------------------------------------------------------------------
+
+diverges() {
+    local options=(--learning_rate 1e30 --max_grad_norm 0 --max_train_steps 20)
+    train out
+    cp -r out before
+    local got=0 quiet=1 n
+    for n in 1 ${has_mpirun:+2}; do
+        got=0
+        if [ "$n" = 1 ]; then train out "${options[@]}" || got=$?; else ranks 2 out "${options[@]}" || got=$?; fi
+        cat out.err
+        equal "$got" 76 "exit code"
+        equal "$(grep -c '^error: step [0-9]*: the loss is ' out.err)" 1 "error lines"
+        holds out.err 'the training has diverged'
+        diff -r before out
+        no_leftovers
+    done
+}
+
+# --- signals -------------------------------------------------------------------------------------
+
+# The processes of this run: those whose command line names its folder.
+mine() {
+    pgrep -f -- "--output_dir $PWD/" || true
+}
+
+# wait_for 'what' seconds command...: until the command succeeds.
+wait_for() {
+    local what=$1 tries=$(($2 * 10)) i
+    shift 2
+    for ((i = 0; i < tries; i++)); do
+        if "$@"; then
+            return 0
+        fi
+        sleep 0.1
+    done
+    fail "timed out: $what"
+}
+
+has_steps() {
+    [ "$(wc -l <"$1" 2>/dev/null || echo 0)" -ge 3 ]
+}
+
+none_left() {
+    [ -z "$(mine)" ]
+}
+
+# in_background command... -- flags...: starts the trainer through the command; $pid.
+in_background() {
+    local command=()
+    while [ "$1" != -- ]; do
+        command+=("$1")
+        shift
+    done
+    shift
+    set -m # without it bash lets background jobs ignore SIGINT
+    "${command[@]}" --pretrained_model_name_or_path "$model" --train_data_dir "$data/train" \
+        "${flags[@]}" "$@" >steps.json 2>run.err </dev/null &
+    pid=$!
+    set +m
+}
+
+# run_long command...: the same with no end in sight; waits for its third step.
+run_long() {
+    in_background "$@" -- --output_dir "$PWD/out" --max_train_steps 1000000
+    # a case that fails must not leave its run behind
+    trap 'kill -9 $pid $(mine) 2>/dev/null || true' EXIT
+    wait_for 'three steps' 60 has_steps steps.json
+}
+
+gone() {
+    ! kill -0 "$pid" 2>/dev/null
+}
+
+# ended CODE seconds: the run ends with the code within that time, and leaves nothing.
+ended() {
+    local got=0
+    wait_for 'the end of the run' "$2" gone
+    wait "$pid" || got=$?
+    cat run.err
+    equal "$got" "$1" "exit code"
+    wait_for 'the end of all processes' 10 none_left
+    trap - EXIT
+    nothing_left out
+}
+
+signalled() {
+    run_long "$bin/train_db"
+    kill -s "$1" "$pid"
+    ended "$2" 10
+}
+
+# one_rank: the process id of one trainer of this run.
+one_rank() {
+    pgrep -f -- "^$bin/train_db .*--output_dir $PWD/" | tail -n 1
+}
+
+rank_killed() {
+    [ -n "$has_mpirun" ] || skip 'no mpirun'
+    run_long "$bin/dreamrun" launch --cpu --num_processes 3 --oversubscribe train_db
+    kill -s KILL "$(one_rank)"
+    ended 137 20
+    holds run.err 'dreamrun: train_db with 3 ranks failed: exit code 137 (Killed)'
+}
+
+rank_killed_by_mpirun() {
+    [ -n "$has_mpirun" ] || skip 'no mpirun'
+    run_long mpirun -n 2 --oversubscribe --bind-to none "$bin/train_db"
+    kill -s KILL "$(one_rank)"
+    ended 137 20
+}
+
+launcher_signalled() {
+    [ -n "$has_mpirun" ] || skip 'no mpirun'
+    run_long "$bin/dreamrun" launch --cpu --num_processes 2 --oversubscribe train_db
+    kill -s "$1" "$pid"
+    ended "$2" 40
+}
+
+# Killed while it writes the model: the one at its place is whole, the older or the new one, and what
+# the writer left under its temporary name does not disturb the next run.
+killed_while_saving() {
+    train out
+    train new --seed 2 --max_train_steps 1
+    cp -r out/last before
+    local i
+    for i in 1 2 3; do
+        in_background "$bin/train_db" -- --output_dir out --seed 2 --max_train_steps 1
+        wait_for 'the temporary model' 60 compgen -G 'out/*.tmp*' >names
+        sleep "0.0$((i * 2 - 2))" # at several places
+        kill -s KILL "$pid" || true
+        wait "$pid" || true
+        same_models before out/last 2>/dev/null || same_models new/last out/last
+    done
+    train out
+    same_models before out/last
+}
+
+check 'disk full at the final save: directory' full_at_the_end
+check 'disk full at the final save: file' full_at_the_end --save_model_as safetensors
+check 'disk full in the latent cache' full_cache
+check 'disk full in a dump' full_dump
+check 'divergence: exit code 76, nothing saved' diverges
+check 'SIGTERM to a lone process' signalled TERM 143
+check 'SIGINT to a lone process' signalled INT 130
+check 'SIGKILL to one of three ranks' rank_killed
+check 'SIGKILL to a rank of mpirun' rank_killed_by_mpirun
+check 'SIGTERM to the launcher' launcher_signalled TERM 143
+check 'SIGINT to the launcher' launcher_signalled INT 130
+check 'SIGKILL to the launcher' launcher_signalled KILL 137
+check 'SIGKILL while the model is written' killed_while_saving
+finish
