@@ -24,6 +24,7 @@ import filecmp
 import glob
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -487,6 +488,7 @@ def main():
     parser.add_argument("--only", help="cases whose name holds this text; also laws, cache")
     parser.add_argument("--keep", help="folder for models, pictures and results, kept")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder goes
     torch.set_num_threads(2)
     transformers.logging.set_verbosity_error()
     diffusers.logging.set_verbosity_error()
