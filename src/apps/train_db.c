@@ -24,6 +24,8 @@ static dr_status data_settings(const dr_options *o, setting_texts *texts, dr_tra
 {
     dr_dataset_options *data = &c->data;
     bool skip_bad = dr_opt_flag(o, DR_OPT_skip_bad_images);
+    /* Damage inside a picture must be found before step 1; caching finds it by encoding all. */
+    bool decode = skip_bad || !dr_opt_flag(o, DR_OPT_cache_latents);
     DR_TRY(
         dr_options_caption_extension(o, texts->caption_extension, sizeof texts->caption_extension));
     data->folders = (dr_folder_options){
@@ -31,7 +33,7 @@ static dr_status data_settings(const dr_options *o, setting_texts *texts, dr_tra
         .reg_data_dir = dr_opt_str(o, DR_OPT_reg_data_dir),
         .caption_extension = texts->caption_extension,
         .skip_bad_images = skip_bad,
-        .probe = skip_bad ? dr_picture_check_decoding : dr_picture_check,
+        .probe = decode ? dr_picture_check_decoding : dr_picture_check,
     };
     data->buckets = (dr_bucket_options){
         .enable = dr_opt_flag(o, DR_OPT_enable_bucket),
