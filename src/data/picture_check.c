@@ -98,8 +98,8 @@ dr_status dr_picture_check(const char *path, dr_size_px *out)
 dr_status dr_picture_check_decoding(const char *path, dr_size_px *out)
 {
     dr_image image = {0};
+    DR_TRY(dr_picture_check(path, out)); /* says more plainly that a file is cut off */
     DR_TRY(dr_image_load(path, NULL, &image));
-    *out = (dr_size_px){image.width, image.height};
     dr_image_free(&image);
     return DR_OK;
 }

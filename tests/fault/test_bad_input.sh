@@ -75,6 +75,7 @@ open("few/1_sks/00.png", "wb").write(data)'
     both 65 'few/1_sks/00.png' --train_data_dir few --cache_latents
     equal "$(cat out.json)" "" "steps"
     both 65 'few/1_sks/00.png' --train_data_dir few --max_train_epochs 2
+    equal "$(cat out.json)" "" "steps" # found before training, not when its step came
     train out --train_data_dir few --skip_bad_images --max_train_epochs 1
     holds out.err '1 bad picture left out'
 }
