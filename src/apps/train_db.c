@@ -1,174 +1,28 @@
 /*
  * train_db - DreamBooth training: options, ranks, backend, exit code.
  */
-#include "apps/options.h"
 #include "apps/threads.h"
+#include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
-#include "base/file.h"
-#include "base/log.h"
-#include "data/picture_check.h"
-#include "train/train.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/random.h>
-
-/* Strings that the settings point to beyond the option set. */
-typedef struct setting_texts {
-    char caption_extension[64];
-    char *cache_dir;
-} setting_texts;
-
-static dr_status data_settings(const dr_options *o, setting_texts *texts, dr_train_config *c)
-{
-    dr_dataset_options *data = &c->data;
-    bool skip_bad = dr_opt_flag(o, DR_OPT_skip_bad_images);
-    /* Damage inside a picture must be found before step 1; caching finds it by encoding all. */
-    bool decode = skip_bad || !dr_opt_flag(o, DR_OPT_cache_latents);
-    DR_TRY(
-        dr_options_caption_extension(o, texts->caption_extension, sizeof texts->caption_extension));
-    data->folders = (dr_folder_options){
-        .train_data_dir = dr_opt_str(o, DR_OPT_train_data_dir),
-        .reg_data_dir = dr_opt_str(o, DR_OPT_reg_data_dir),
-        .caption_extension = texts->caption_extension,
-        .skip_bad_images = skip_bad,
-        .probe = decode ? dr_picture_check_decoding : dr_picture_check,
-    };
-    data->buckets = (dr_bucket_options){
-        .enable = dr_opt_flag(o, DR_OPT_enable_bucket),
-        .no_upscale = dr_opt_flag(o, DR_OPT_bucket_no_upscale),
-        .min_px = (int32_t)dr_opt_int(o, DR_OPT_min_bucket_reso),
-        .max_px = (int32_t)dr_opt_int(o, DR_OPT_max_bucket_reso),
-        .step_px = (int32_t)dr_opt_int(o, DR_OPT_bucket_reso_steps),
-    };
-    DR_TRY(dr_resolution_parse(dr_opt_str(o, DR_OPT_resolution), &data->buckets.resolution));
-    DR_TRY(dr_bucket_options_validate(&data->buckets));
-    data->prior_loss_weight = (float)dr_opt_float(o, DR_OPT_prior_loss_weight);
-    c->captions = (dr_caption_options){
-        .shuffle = dr_opt_flag(o, DR_OPT_shuffle_caption),
-        .keep_tokens = (int32_t)dr_opt_int(o, DR_OPT_keep_tokens),
-        .separator = dr_opt_str(o, DR_OPT_caption_separator),
-        .dropout_rate = dr_opt_float(o, DR_OPT_caption_dropout_rate),
-        .dropout_every_n_epochs = (int32_t)dr_opt_int(o, DR_OPT_caption_dropout_every_n_epochs),
-        .tag_dropout_rate = dr_opt_float(o, DR_OPT_caption_tag_dropout_rate),
-    };
-    return dr_caption_options_validate(&c->captions);
-}
-
-static void cache_settings(const dr_options *o, setting_texts *texts, dr_train_config *c)
-{
-    c->cache_latents = dr_opt_flag(o, DR_OPT_cache_latents);
-    if (dr_opt_flag(o, DR_OPT_cache_latents_to_disk)) {
-        const char *dir = dr_opt_str(o, DR_OPT_latent_cache_dir);
-        texts->cache_dir = dr_path_join(dir != NULL ? dir : dr_opt_str(o, DR_OPT_train_data_dir),
-                                        dir != NULL ? "" : ".latent_cache");
-        c->cache_dir = texts->cache_dir;
-    }
-    c->flip_aug = dr_opt_flag(o, DR_OPT_flip_aug);
-}
-
-static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
-{
-    dr_adamw_options adamw;
-    DR_TRY(dr_options_adamw(o, &adamw));
-    c->beta1 = adamw.beta1;
-    c->beta2 = adamw.beta2;
-    c->eps = adamw.eps;
-    c->weight_decay = adamw.weight_decay;
-    c->lr = dr_opt_float(o, DR_OPT_learning_rate);
-    c->lr_text_encoder = dr_opt_float_or(o, DR_OPT_learning_rate_te, c->lr);
-    c->max_grad_norm = dr_opt_float(o, DR_OPT_max_grad_norm);
-    const char *schedule = dr_opt_str(o, DR_OPT_lr_scheduler);
-    if (!dr_lr_kind_from_name(schedule, &c->lr_kind)) {
-        DR_FAIL(DR_UNSUPPORTED, "--lr_scheduler %s is not available yet", schedule);
-    }
-    const dr_opt_value *warmup = &o->values[DR_OPT_lr_warmup_steps];
-    c->warmup = warmup->i > 0 ? (double)warmup->i : warmup->f;
-    c->lr_cycles = dr_opt_int(o, DR_OPT_lr_scheduler_num_cycles);
-    c->lr_power = dr_opt_float(o, DR_OPT_lr_scheduler_power);
-    return DR_OK;
-}
-
-static void run_settings(const dr_options *o, dr_train_config *c)
-{
-    int64_t stop = dr_opt_int_or(o, DR_OPT_stop_text_encoder_training, DR_TRAIN_TO_THE_END);
-    const char *save_as = dr_opt_str(o, DR_OPT_save_model_as);
-    const char *progress = dr_opt_str(o, DR_OPT_progress);
-    c->model = (dr_model_open_options){
-        .path = dr_opt_str(o, DR_OPT_pretrained_model_name_or_path),
-        .v2 = dr_opt_flag(o, DR_OPT_v2),
-        .v_parameterization = dr_opt_flag(o, DR_OPT_v_parameterization),
-        .vae = dr_opt_str(o, DR_OPT_vae),
-    };
-    c->output_dir = dr_opt_str(o, DR_OPT_output_dir);
-    c->output_name = dr_opt_str(o, DR_OPT_output_name);
-    c->save_as_given = save_as != NULL;
-    c->save_format = save_as != NULL && strcmp(save_as, "safetensors") != 0 ? DR_SAVE_DIFFUSERS
-                                                                            : DR_SAVE_SAFETENSORS;
-    c->dump_dir = dr_opt_str(o, DR_OPT_dump_dir);
-    c->dump_steps = dr_opt_int(o, DR_OPT_dump_steps);
-    c->batch_size = (uint32_t)dr_opt_int(o, DR_OPT_train_batch_size);
-    c->accumulation = (int)dr_opt_int(o, DR_OPT_gradient_accumulation_steps);
-    c->virtual_shards = dr_opt_int_or(o, DR_OPT_virtual_shards, 0);
-    c->max_steps = dr_opt_int(o, DR_OPT_max_train_steps);
-    c->max_epochs = dr_opt_int_or(o, DR_OPT_max_train_epochs, 0);
-    c->checkpointing = dr_opt_flag(o, DR_OPT_gradient_checkpointing);
-    c->n_token_rows = (int)dr_opt_int_or(o, DR_OPT_max_token_length, 75) / 75;
-    c->clip_skip = (int)dr_opt_int_or(o, DR_OPT_clip_skip, 1);
-    c->stop_text_encoder = stop;
-    c->progress = strcmp(progress, "json") == 0    ? DR_PROGRESS_JSON
-                  : strcmp(progress, "plain") == 0 ? DR_PROGRESS_PLAIN
-                                                   : DR_PROGRESS_AUTO;
-}
-
-/* --seed, or a random one; rank 0's holds for all ranks. */
-static dr_status choose_seed(const dr_options *o, dr_dist *d, uint64_t *seed)
-{
-    uint32_t random = 0;
-    if (dr_opt_given(o, DR_OPT_seed)) {
-        *seed = (uint64_t)dr_opt_int(o, DR_OPT_seed);
-    } else {
-        if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random) {
-            DR_FAIL(DR_IO, "the system gives no random numbers: use --seed");
-        }
-        *seed = random;
-    }
-    return dr_dist_bcast(d, seed, sizeof *seed, 0);
-}
 
 static dr_status train(const dr_options *o, dr_dist *d)
 {
     dr_train_config c = {0};
-    setting_texts texts = {0};
-    dr_status st = data_settings(o, &texts, &c);
-    if (st == DR_OK) {
-        st = optimizer_settings(o, &c);
-    }
-    cache_settings(o, &texts, &c);
-    run_settings(o, &c);
+    dr_setting_texts texts = {0};
+    dr_status st = dr_settings_all(o, &texts, &c);
     c.threads = dr_threads_for_rank((int)dr_opt_int(o, DR_OPT_num_cpu_threads_per_process),
                                     dr_dist_local_world(d));
     st = dr_dist_agree(d, st);
     if (st == DR_OK) {
-        st = choose_seed(o, d, &c.seed);
+        st = dr_settings_seed(o, d, &c.seed);
     }
     if (st == DR_OK) {
         st = dr_train_run(d, &dr_backend_cpu, &c);
     }
-    free(texts.cache_dir);
+    dr_setting_texts_free(&texts);
     return st;
-}
-
-static dr_log_level log_level(const dr_options *o)
-{
-    const char *name = dr_opt_str(o, DR_OPT_console_log_level);
-    if (name == NULL || strcmp(name, "INFO") == 0) {
-        return DR_LOG_INFO;
-    }
-    return strcmp(name, "DEBUG") == 0     ? DR_LOG_DEBUG
-           : strcmp(name, "WARNING") == 0 ? DR_LOG_WARNING
-                                          : DR_LOG_ERROR;
 }
 
 /* Options are read before MPI starts, so that --help and mistakes need no launcher. */
@@ -182,7 +36,7 @@ static dr_status run(const dr_options *o, dr_status usage)
 {
     dr_dist *d = NULL;
     DR_TRY(dr_dist_init(&d));
-    dr_log_configure(usage == DR_OK ? log_level(o) : DR_LOG_INFO, dr_dist_rank(d));
+    dr_log_configure(usage == DR_OK ? dr_settings_log_level(o) : DR_LOG_INFO, dr_dist_rank(d));
     dr_status st = dr_dist_agree(d, usage);
     if (st == DR_OK) {
         st = train(o, d);
