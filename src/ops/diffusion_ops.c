@@ -25,6 +25,10 @@ dr_status dr_mse(dr_context *cx, const dr_mse_args *a)
     if (a->dpred != NULL) {
         dr_ops_check_same("mse", "dpred", a->dpred, a->pred);
     }
+    if (a->mask != NULL) {
+        dr_ops_check_shape("mse", "mask", a->mask, cx->backend->compute, a->pred->rank - 1,
+                           a->pred->dim);
+    }
     check_coefficient(cx, "mse", "weight", a->weight, a->pred->dim[0]);
     check_coefficient(cx, "mse", "loss", a->loss, a->pred->dim[0]);
     DR_DISPATCH(cx, mse, a);

@@ -19,12 +19,15 @@ struct dr_mix_args {
 DR_MUST_USE dr_status dr_mix(dr_context *cx, const dr_mix_args *a);
 
 /*
- * loss[n] = mean over a sample of (pred - target)^2, without weight.
- * dpred = weight[n] * 2 (pred - target) / elements per sample; NULL: skipped.
+ * loss[n] = mean over a sample of mask (pred - target)^2, without weight; the mean divides by all
+ * elements, whatever the mask is (as sd-scripts' masked loss does).
+ * dpred = weight[n] * 2 mask (pred - target) / elements per sample; NULL: skipped.
  */
 struct dr_mse_args {
     const dr_tensor *pred, *target; /* (N,...)                                   */
     const dr_tensor *weight;        /* (N) of the compute dtype                  */
+    const dr_tensor *mask;          /* one value per pixel: pred without its last axis, of the
+                                       compute dtype; NULL: all ones             */
     dr_tensor *loss;                /* (N) of the compute dtype                  */
     dr_tensor *dpred;               /* as pred, set; NULL: skipped               */
 };

@@ -203,6 +203,13 @@ def diffusion():
     loss = F.mse_loss(pred, target, reduction="none").mean((1, 2, 3))
     expect("mse.loss", loss)
     gradients("mse", loss, dloss, pred=pred)
+    pred = tensor("mse.masked.pred", (3, 2, 2, 4))
+    target = tensor("mse.masked.target", (3, 2, 2, 4))
+    dloss = tensor("mse.masked.dloss", (3,), grad=False)
+    mask = tensor("mse.masked.mask", (3, 2, 2), grad=False)
+    loss = (F.mse_loss(pred, target, reduction="none") * mask[..., None]).mean((1, 2, 3))
+    expect("mse.masked.loss", loss)
+    gradients("mse.masked", loss, dloss, pred=pred)
     moments = tensor("posterior_sample.moments", (2, 2, 2, 8), 20.0)  # reaches both clamps
     noise = tensor("posterior_sample.noise", (2, 2, 2, 4))
     posterior = DiagonalGaussianDistribution(nchw(moments))

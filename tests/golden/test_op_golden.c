@@ -167,6 +167,7 @@ static const dr_grid_case embedding = {.n = 2, .h = 3, .w = 7, .c = 5};
 static const dr_grid_case time_6 = {.n = 4, .c = 6};
 static const dr_grid_case time_320 = {.n = 4, .c = 320};
 static const dr_grid_case latents = {.n = 3, .h = 2, .w = 2, .c = 4};
+static const dr_grid_case masked = {.n = 3, .h = 2, .w = 2, .c = 4, .c2 = 1};
 static const dr_grid_case posterior = {.n = 2, .h = 2, .w = 2, .c = 4};
 static const dr_grid_case posterior_mean = {.n = 2, .h = 2, .w = 2, .c = 4, .variant = true};
 static const dr_grid_case thousand = {.c = 1000};
@@ -235,6 +236,7 @@ static const golden_case cases[] = {
     {"timestep_embedding.320", "", TIME_LIMIT, dr_case_timestep_embedding, &time_320},
     {"mix", "", F64_LIMIT, dr_case_mix, &latents},
     {"mse", "", F64_LIMIT, dr_case_mse, &latents},
+    {"mse.masked", "", F64_LIMIT, dr_case_mse, &masked},
     {"posterior_sample", "", F64_LIMIT, dr_case_posterior_sample, &posterior},
     {"posterior_sample", "", F64_LIMIT, dr_case_posterior_sample, &posterior_mean},
     {"sumsq", "", F64_LIMIT, dr_case_sumsq, &thousand},

@@ -175,7 +175,8 @@ static const pair pairs[] = {
     {"concat, split", dr_case_concat, {dr_case_split}, &grid},
     {"upsample2x", dr_case_upsample2x, {dr_case_upsample2x_backward}, &grid},
     {"embedding", dr_case_embedding, {dr_case_embedding_backward}, &words},
-    {"mse", dr_case_mse, {dr_case_mse}, &grid},
+    {"mse, masked", dr_case_mse, {dr_case_mse}, &grid},
+    {"mse", dr_case_mse, {dr_case_mse}, &words},
 };
 enum { PAIRS = sizeof pairs / sizeof pairs[0] };
 

@@ -26,6 +26,7 @@ void dr_case_mse(dr_op_run *r, const void *params)
     const dr_mse_args a = {.pred = dr_op_tensor(r, DR_OP_INPUT, "pred", 1.0, 4, dim),
                            .target = dr_op_tensor(r, DR_OP_INPUT, "target", 1.0, 4, dim),
                            .weight = dr_op_stat(r, DR_OP_INPUT, "dloss", 1, &c->n),
+                           .mask = c->c2 > 0 ? dr_op_stat(r, DR_OP_INPUT, "mask", 3, dim) : NULL,
                            .loss = dr_op_stat(r, DR_OP_SET, "loss", 1, &c->n),
                            .dpred = c->variant ? NULL
                                                : dr_op_tensor(r, DR_OP_SET, "dpred", 1.0, 4, dim)};
@@ -47,6 +48,7 @@ void dr_case_posterior_sample(dr_op_run *r, const void *params)
 static const dr_grid_case one = {.n = 1, .h = 1, .w = 1, .c = 1};
 static const dr_grid_case latents = {.n = 3, .h = 7, .w = 5, .c = 4};
 static const dr_grid_case odd = {.n = 2, .h = 31, .w = 3, .c = 33};
+static const dr_grid_case masked = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = 1};
 static const dr_grid_case variant = {.n = 2, .h = 3, .w = 3, .c = 4, .variant = true};
 
 #define SIZES(op, body, what)                                                                      \
@@ -58,6 +60,7 @@ static const dr_grid_case variant = {.n = 2, .h = 3, .w = 3, .c = 4, .variant = 
 static const dr_op_scenario scenarios[] = {
     SIZES(DR_OP_mix, dr_case_mix, "in place"),
     SIZES(DR_OP_mse, dr_case_mse, "without dpred"),
+    {DR_OP_mse, "masked", dr_case_mse, &masked},
     SIZES(DR_OP_posterior_sample, dr_case_posterior_sample, "without noise"),
 };
 const dr_op_suite dr_diffusion_suite = DR_OP_SUITE(scenarios);

@@ -94,7 +94,7 @@ void dr_case_embedding(dr_op_run *r, const void *params);           /* n, h toke
 void dr_case_embedding_backward(dr_op_run *r, const void *params);  /* variant: dtokens NULL  */
 void dr_case_timestep_embedding(dr_op_run *r, const void *params);  /* n, c                   */
 void dr_case_mix(dr_op_run *r, const void *params);                 /* n, h, w, c             */
-void dr_case_mse(dr_op_run *r, const void *params);                 /* variant: dpred NULL    */
+void dr_case_mse(dr_op_run *r, const void *params);                 /* dpred NULL; c2: a mask  */
 void dr_case_posterior_sample(dr_op_run *r, const void *params);    /* variant: noise NULL    */
 void dr_case_sumsq(dr_op_run *r, const void *params);               /* c                      */
 void dr_case_adamw(dr_op_run *r, const void *params);               /* c; three steps         */

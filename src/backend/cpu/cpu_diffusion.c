@@ -33,10 +33,14 @@ static void mse_task(const void *job, int64_t n, int thread)
     const int64_t count = dr_numel(m->pred) / m->pred->dim[0];
     const float *p = (const float *)m->pred->data + n * count;
     const float *t = (const float *)m->target->data + n * count;
+    const int64_t channels = dr_cols(m->pred);
+    const float *mask =
+        m->mask != NULL ? (const float *)m->mask->data + n * (count / channels) : NULL;
     double sum = 0.0;
     for (int64_t i = 0; i < count; i++) {
         const float d = p[i] - t[i];
-        sum += (double)d * (double)d;
+        const double of_pixel = mask != NULL ? (double)mask[i / channels] : 1.0;
+        sum += of_pixel * (double)d * (double)d;
     }
     ((float *)m->loss->data)[n] = (float)(sum / (double)count);
     if (m->dpred == NULL) {
@@ -45,7 +49,8 @@ static void mse_task(const void *job, int64_t n, int thread)
     const float scale = ((const float *)m->weight->data)[n] * 2.0f / (float)count;
     float *dpred = (float *)m->dpred->data + n * count;
     for (int64_t i = 0; i < count; i++) {
-        dpred[i] = scale * (p[i] - t[i]);
+        const float of_pixel = mask != NULL ? mask[i / channels] : 1.0f;
+        dpred[i] = scale * of_pixel * (p[i] - t[i]);
     }
 }
 

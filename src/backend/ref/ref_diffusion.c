@@ -20,6 +20,8 @@ dr_status DR_REF(mix)(dr_context *cx, const dr_mix_args *a)
 dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
 {
     const int64_t elems = dr_numel(a->pred) / a->pred->dim[0]; /* of one sample */
+    const int64_t channels = dr_cols(a->pred);
+    const dr_real *mask = dr_ref_data(a->mask);
     dr_real *dpred = dr_ref_data(a->dpred);
 #pragma omp parallel for num_threads(cx->threads) schedule(static)
     for (int64_t n = 0; n < a->pred->dim[0]; n++) {
@@ -28,12 +30,14 @@ dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
         double sum = 0.0;
         for (int64_t i = 0; i < elems; i++) {
             const double d = (double)pred[i] - (double)target[i];
-            sum += d * d;
+            const double m = mask != NULL ? (double)mask[(n * elems + i) / channels] : 1.0;
+            sum += m * d * d;
         }
         dr_ref_data(a->loss)[n] = (dr_real)(sum / (double)elems);
         const dr_real factor = (dr_real)((double)dr_ref_data(a->weight)[n] * 2.0 / (double)elems);
         for (int64_t i = 0; i < elems && dpred != NULL; i++) {
-            dpred[n * elems + i] = factor * (pred[i] - target[i]);
+            const dr_real m = mask != NULL ? mask[(n * elems + i) / channels] : 1;
+            dpred[n * elems + i] = factor * m * (pred[i] - target[i]);
         }
     }
     return DR_OK;
