@@ -79,6 +79,18 @@ dr_status dr_map_open(dr_map *m, const char *path)
     return DR_OK;
 }
 
+void dr_map_release(const dr_map *m, size_t offset, size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    DR_CHECK(offset <= m->size && n <= m->size - offset, "%zu bytes at %zu of %zu", n, offset,
+             m->size);
+    const size_t begin = (offset + page - 1) / page * page;
+    const size_t end = (offset + n) / page * page;
+    if (begin < end) { /* advice only: nothing is lost when it is refused */
+        (void)madvise((void *)(uintptr_t)(m->data + begin), end - begin, MADV_DONTNEED);
+    }
+}
+
 void dr_map_close(dr_map *m)
 {
     if (m->data != NULL) {

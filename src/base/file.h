@@ -22,6 +22,8 @@ typedef struct dr_map { /* a file mapped read-only */
 } dr_map;
 /* Maps a file of at least one byte. The map lives until dr_map_close. */
 DR_MUST_USE dr_status dr_map_open(dr_map *m, const char *path);
+/* Whole pages within [offset, offset + n) leave the process; a later access reads them again. */
+void dr_map_release(const dr_map *m, size_t offset, size_t n);
 void dr_map_close(dr_map *m);
 
 /*

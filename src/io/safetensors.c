@@ -48,15 +48,8 @@ static uint64_t read_u64_le(const unsigned char *p)
     return v;
 }
 
-bool dr_safetensors_sniff(const char *path)
+bool dr_safetensors_sniff_bytes(const unsigned char *head, size_t n)
 {
-    unsigned char head[SNIFF_BYTES];
-    FILE *f = fopen(path, "rbe");
-    if (f == NULL) {
-        return false;
-    }
-    size_t n = fread(head, 1, sizeof head, f);
-    (void)fclose(f);
     if (n < LENGTH_BYTES + 2) {
         return false;
     }
@@ -66,6 +59,18 @@ bool dr_safetensors_sniff(const char *path)
         i++;
     }
     return length >= 2 && length <= DR_SAFETENSORS_MAX_HEADER && i < n && head[i] == '{';
+}
+
+bool dr_safetensors_sniff(const char *path)
+{
+    unsigned char head[SNIFF_BYTES];
+    FILE *f = fopen(path, "rbe");
+    if (f == NULL) {
+        return false;
+    }
+    size_t n = fread(head, 1, sizeof head, f);
+    (void)fclose(f);
+    return dr_safetensors_sniff_bytes(head, n);
 }
 
 /* What a file that is no safetensors file most likely is. */
@@ -409,6 +414,13 @@ dr_status dr_safetensors_data(const dr_safetensors *s, const dr_safetensors_tens
     }
     *data = s->data + t->offset;
     return DR_OK;
+}
+
+void dr_safetensors_release(const dr_safetensors *s, const dr_safetensors_tensor *t)
+{
+    if (s->map.data != NULL) {
+        dr_map_release(&s->map, (size_t)(s->data - s->map.data) + t->offset, t->bytes);
+    }
 }
 
 size_t dr_safetensors_meta_count(const dr_safetensors *s)

@@ -41,6 +41,8 @@ typedef struct dr_safetensors_meta {
 
 /* True when the file at path starts like safetensors (never an error; false when unreadable). */
 bool dr_safetensors_sniff(const char *path);
+/* The same of a file's first n bytes (64 are enough). */
+bool dr_safetensors_sniff_bytes(const unsigned char *head, size_t n);
 
 /*
  * Maps the file and checks its header. On error *out is NULL.
@@ -65,6 +67,8 @@ const dr_safetensors_tensor *dr_safetensors_find(const dr_safetensors *s, const 
  */
 DR_MUST_USE dr_status dr_safetensors_data(const dr_safetensors *s, const dr_safetensors_tensor *t,
                                           const void **data);
+/* The process gives back the pages behind the tensor; they are read again at the next use. */
+void dr_safetensors_release(const dr_safetensors *s, const dr_safetensors_tensor *t);
 /* __metadata__ in the file's order, and one value by key (NULL when absent). */
 size_t dr_safetensors_meta_count(const dr_safetensors *s);
 dr_safetensors_meta dr_safetensors_meta_at(const dr_safetensors *s, size_t i);
