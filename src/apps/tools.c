@@ -7,6 +7,7 @@
 #include "apps/tool_make_pictures.h"
 #include "apps/tool_sample.h"
 #include "apps/tool_tokenize.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -59,7 +60,10 @@ int main(int argc, char **argv)
         print_usage(argc < 2 ? stderr : stdout);
         return dr_status_exit_code(argc < 2 ? DR_INVALID : DR_OK);
     }
-    dr_status st = run_tool(words[0], argc - 2, words + 1);
+    dr_status st = dr_fault_setup(NULL, 0);
+    if (st == DR_OK) {
+        st = run_tool(words[0], argc - 2, words + 1);
+    }
     if (st == DR_OK && fflush(stdout) != 0) {
         st = dr_error_set(DR_IO, __FILE__, __LINE__, "stdout: cannot write: %s", strerror(errno));
     }

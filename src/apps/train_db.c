@@ -4,6 +4,7 @@
 #include "apps/threads.h"
 #include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
+#include "base/fault.h"
 
 #include <stdio.h>
 
@@ -37,6 +38,9 @@ static dr_status run(const dr_options *o, dr_status usage)
     dr_dist *d = NULL;
     DR_TRY(dr_dist_init(&d));
     dr_log_configure(usage == DR_OK ? dr_settings_log_level(o) : DR_LOG_INFO, dr_dist_rank(d));
+    if (usage == DR_OK) {
+        usage = dr_fault_setup(dr_opt_str(o, DR_OPT_inject), dr_dist_rank(d));
+    }
     dr_status st = dr_dist_agree(d, usage);
     if (st == DR_OK) {
         st = train(o, d);

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include "base/arena.h"
+#include "base/fault.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -104,7 +105,7 @@ dr_status dr_outfile_open(dr_outfile *o, const char *path)
 {
     dr_str tmp = {0};
     dr_str_printf(&tmp, "%s.tmp.%ld", path, (long)getpid());
-    FILE *f = fopen(dr_str_get(&tmp), "wbe");
+    FILE *f = dr_fault_at_write() ? NULL : fopen(dr_str_get(&tmp), "wbe");
     if (f == NULL) {
         int err = errno;
         dr_str_free(&tmp);
@@ -119,7 +120,7 @@ dr_status dr_outfile_open(dr_outfile *o, const char *path)
 
 dr_status dr_outfile_write(dr_outfile *o, const void *data, size_t n)
 {
-    if (n > 0 && fwrite(data, 1, n, o->f) != n) {
+    if (n > 0 && (dr_fault_at_write() || fwrite(data, 1, n, o->f) != n)) {
         DR_FAIL(DR_IO, "%s: cannot write: %s", o->path, strerror(errno));
     }
     return DR_OK;
@@ -165,11 +166,12 @@ static void sync_parent(const char *path)
 
 dr_status dr_outfile_commit(dr_outfile *o)
 {
-    bool good = fflush(o->f) == 0 && fsync(fileno(o->f)) == 0;
+    bool good = !dr_fault_at_write() && fflush(o->f) == 0 && !dr_fault_at_write() &&
+                fsync(fileno(o->f)) == 0;
     int err = errno;
     good = fclose(o->f) == 0 && good;
     o->f = NULL;
-    if (good && rename(o->tmp, o->path) == 0) {
+    if (good && !dr_fault_at_write() && rename(o->tmp, o->path) == 0) {
         sync_parent(o->path);
         release_outfile(o);
         return DR_OK;

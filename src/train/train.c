@@ -1,5 +1,6 @@
 #include "train/train.h"
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "io/xxh3.h"
@@ -182,6 +183,7 @@ static dr_status train(dr_run *r)
                                                             .batch_size = r->c->batch_size,
                                                             .n_leaves = r->n_leaves}));
         for (uint32_t i = 0; st == DR_OK && i < plan.n_steps && step < r->n_steps; i++) {
+            dr_fault_at_step(step + 1);
             st = dr_run_step(r, &plan.steps[i], epoch, step);
             step++;
         }

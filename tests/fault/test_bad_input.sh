@@ -310,6 +310,17 @@ output_not_writable() {
     equal "$(cat out.json)" "" "steps"
 }
 
+fault_specifications() {
+    local spec
+    for spec in kill burn:step=1 kill:step kill:step=0 kill:step=1,write=1 enospc:step=2 exit:step=1,code=300 \
+        kill:step=1,host=2 delay:step=1,seconds=soon; do
+        refused 64 "--inject $spec: " 1 --inject "$spec"
+    done
+    quiet=1 DREAMRUN_INJECT=exit:step=2,code=9 train out || equal $? 9 'exit code'
+    holds out.err 'faults are injected on purpose: exit:step=2,code=9'
+    equal "$(grep -c '"step"' out.json)" 1 'steps'
+}
+
 check 'wrong directory level' wrong_level
 check 'no pictures' no_pictures
 check 'truncated and unreadable pictures' broken_pictures
@@ -325,6 +336,7 @@ check 'numbers out of range' huge_numbers
 check 'bucket rules' bucket_rules
 check 'schedule and optimizer rules' schedule_rules
 check 'fewer shards than ranks' too_few_shards
+check 'faults that cannot be injected' fault_specifications
 check 'output names that are taken' output_in_the_way
 check 'output directory that is not writable' output_not_writable
 finish

@@ -194,23 +194,41 @@ launcher_signalled() {
     ended "$2" 40
 }
 
-# Killed while it writes the model: the one at its place is whole, the older or the new one, and what
-# the writer left under its temporary name does not disturb the next run.
+# killed_at N: a run that is killed before its N-th change of a file; fails when it survives. Whenever
+# it ends, the model at its place is whole: the older or the new one.
+killed_at() {
+    local quiet=1 got=0
+    train out --seed 2 --max_train_steps 1 --inject "kill:write=$1" 2>/dev/null || got=$?
+    same_models before out/last >/dev/null || same_models new/last out/last || exit 1
+    [ "$got" = 0 ] || equal "$got" 137 "exit code at write $1" || exit 1
+    [ "$got" != 0 ]
+}
+
+# Killed at the first and the last points of a save and at some between; what the writer left under its
+# temporary name does not disturb the next run.
 killed_while_saving() {
     train out
     train new --seed 2 --max_train_steps 1
     cp -r out/last before
-    local i
-    for i in 1 2 3; do
-        in_background "$bin/train_db" -- --output_dir out --seed 2 --max_train_steps 1
-        wait_for 'the temporary model' 60 compgen -G 'out/*.tmp*' >names
-        sleep "0.0$((i * 2 - 2))" # at several places
-        kill -s KILL "$pid" || true
-        wait "$pid" || true
-        same_models before out/last 2>/dev/null || same_models new/last out/last
+    local last=1 beyond write
+    for ((write = 1; write <= 6; write++)); do
+        killed_at "$write"
     done
-    train out
-    same_models before out/last
+    while killed_at $((2 * last)); do
+        last=$((2 * last))
+        [ "$last" -lt 100000 ] || fail 'the run survives no fault'
+    done
+    beyond=$((2 * last))
+    while [ $((beyond - last)) -gt 1 ]; do
+        write=$(((last + beyond) / 2))
+        if killed_at "$write"; then last=$write; else beyond=$write; fi
+    done
+    for ((write = last - 12; write <= last; write++)); do
+        killed_at "$write"
+    done
+    [ "$last" -gt 20 ]
+    train out --seed 2 --max_train_steps 1
+    same_models new/last out/last
 }
 
 check 'disk full at the final save: directory' full_at_the_end

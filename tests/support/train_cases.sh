@@ -220,6 +220,6 @@ header() {
 same_models() {
     local part
     for part in "$unet" "$text_encoder" "$vae"; do
-        cmp "$1/$part" "$2/$part"
+        cmp "$1/$part" "$2/$part" || return 1
     done
 }

@@ -1,0 +1,34 @@
+/*
+ * base/fault.h - faults on demand: a run can be shown what a kill or a full disk does to it.
+ *
+ * Layer:    base.
+ * Threads:  set up once, before other threads start; the points may be passed by any thread.
+ * Source:   spec/launcher.md 2.2 (--inject).
+ *
+ * A specification is KIND:KEY=VALUE,..., several of them separated by ';':
+ *   kill   SIGKILL to itself           stop   SIGSTOP to itself
+ *   exit   leaves with code=N (1)      delay  sleeps for seconds=N (1)
+ *   enospc the write fails, and all that follow, as on a full disk
+ * Where: step=N, before the N-th optimizer step of the run; or write=N, before the N-th change that the
+ * process makes to its files (base/file.h: open, write, flush, sync, rename; whoever changes files in
+ * another way passes the point itself). rank=N: on that rank only; otherwise on every rank. A program
+ * killed at write=1, 2, 3, ... until it survives was killed at every point of its saves.
+ */
+#ifndef DR_BASE_FAULT_H
+#define DR_BASE_FAULT_H
+
+#include "dreamrun/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The faults of spec, or where it is NULL of the environment's DREAMRUN_INJECT. Warns of what is
+ * to come. DR_INVALID names what is wrong with the specification. */
+DR_MUST_USE dr_status dr_fault_setup(const char *spec, int rank);
+
+/* The points. step counts from 1. */
+void dr_fault_at_step(int64_t step);
+/* True: the write must fail; errno is ENOSPC. */
+DR_MUST_USE bool dr_fault_at_write(void);
+
+#endif
