@@ -19,6 +19,18 @@ static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_trai
     c->flip_aug = dr_opt_flag(o, DR_OPT_flip_aug);
 }
 
+/* How files become pixels. */
+static dr_status picture_settings(const dr_options *o, dr_picture_options *p)
+{
+    *p = dr_picture_defaults;
+    p->decode.as_pillow = dr_opt_str(o, DR_OPT_compat) != NULL;
+    p->decode.max_pixels = (uint64_t)dr_opt_int(o, DR_OPT_max_image_pixels);
+    if (dr_alpha_color_parse(dr_opt_str(o, DR_OPT_alpha_color), &p->decode) != DR_OK) {
+        return dr_error_prefix(DR_INVALID, "--alpha_color");
+    }
+    return DR_OK;
+}
+
 dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     dr_dataset_options *data = &c->data;
@@ -27,11 +39,13 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
     bool decode = skip_bad || !dr_opt_flag(o, DR_OPT_cache_latents);
     DR_TRY(
         dr_options_caption_extension(o, texts->caption_extension, sizeof texts->caption_extension));
+    DR_TRY(picture_settings(o, &texts->picture));
     data->folders = (dr_folder_options){
         .train_data_dir = dr_opt_str(o, DR_OPT_train_data_dir),
         .reg_data_dir = dr_opt_str(o, DR_OPT_reg_data_dir),
         .caption_extension = texts->caption_extension,
         .skip_bad_images = skip_bad,
+        .picture = &texts->picture,
         .probe = decode ? dr_picture_check_decoding : dr_picture_check,
     };
     data->buckets = (dr_bucket_options){

@@ -13,6 +13,7 @@
 typedef struct dr_setting_texts { /* what the settings point to beyond the option set */
     char caption_extension[64];
     char *cache_dir;
+    dr_picture_options picture;
 } dr_setting_texts;
 void dr_setting_texts_free(dr_setting_texts *t);
 

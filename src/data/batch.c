@@ -1,7 +1,6 @@
 #include "data/batch.h"
 
 #include "image/image.h"
-#include "image/resize.h"
 
 static dr_status check_size(const dr_dataset_image *image, const dr_image *loaded)
 {
@@ -17,13 +16,15 @@ static dr_status check_size(const dr_dataset_image *image, const dr_image *loade
 dr_status dr_sample_pixels(const dr_dataset_image *image, bool flip, float *nhwc)
 {
     const dr_bucket_fit *fit = &image->fit;
+    const dr_picture_options *how = image->picture != NULL ? image->picture : &dr_picture_defaults;
     dr_image loaded = {0};
     dr_image resized = {0};
     dr_image cropped = {0};
     dr_status st = DR_OK;
-    DR_TRY_GOTO(dr_image_load(image->path, NULL, &loaded), st, done);
+    DR_TRY_GOTO(dr_image_load(image->path, &how->decode, &loaded), st, done);
     DR_TRY_GOTO(check_size(image, &loaded), st, done);
-    DR_TRY_GOTO(dr_resize_auto(&loaded, fit->resized.w, fit->resized.h, &resized), st, done);
+    DR_TRY_GOTO(dr_image_resize(&loaded, fit->resized.w, fit->resized.h, how->resizing, &resized),
+                st, done);
     DR_TRY_GOTO(
         dr_image_crop(&resized, fit->crop_x, fit->crop_y, fit->bucket.w, fit->bucket.h, &cropped),
         st, done);

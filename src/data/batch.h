@@ -10,11 +10,10 @@
 #include "data/dataset.h"
 
 /*
- * Loads a picture, resizes it to fit.resized (area when neither side grows, else Lanczos, as
- * sd-scripts), crops it to its bucket and writes (bucket h, bucket w, 3) floats in [-1, 1] to nhwc;
- * flip mirrors left and right after the crop.
- * Errors: DR_FORMAT, DR_IO (damaged, gone, or of another size than when the dataset was built),
- * DR_NOMEM; nhwc is then undefined.
+ * Loads a picture and resizes it to fit.resized as image->picture says, crops it to its bucket and
+ * writes (bucket h, bucket w, 3) floats in [-1, 1] to nhwc; flip mirrors left and right after the
+ * crop. Errors: DR_FORMAT, DR_IO (damaged, gone, or of another size than when the dataset was
+ * built), DR_NOMEM; nhwc is then undefined.
  */
 DR_MUST_USE dr_status dr_sample_pixels(const dr_dataset_image *image, bool flip, float *nhwc);
 

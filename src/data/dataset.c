@@ -48,6 +48,7 @@ static void add_images(builder *b, bool is_reg)
         dr_dataset_image *image = &b->images[b->n];
         *image = (dr_dataset_image){.path = from->path,
                                     .caption = from->caption,
+                                    .picture = b->o->folders.picture,
                                     .size = from->size,
                                     .subset = from->subset,
                                     .loss_weight = is_reg ? b->o->prior_loss_weight : 1.0f,

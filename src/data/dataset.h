@@ -16,12 +16,13 @@
 
 typedef struct dr_dataset_image {
     const char *path;
-    const char *caption; /* unprocessed: data/caption.h makes the text of one fetch */
-    dr_size_px size;     /* of the file                                             */
-    dr_bucket_fit fit;   /* resized size and crop                                   */
-    uint32_t subset;     /* index in subsets                                        */
-    uint32_t bucket;     /* index in buckets                                        */
-    uint32_t repeats;    /* effective: how often per epoch; at least 1              */
+    const char *caption;               /* unprocessed: data/caption.h makes the text of one fetch */
+    const dr_picture_options *picture; /* NULL: the defaults                             */
+    dr_size_px size;                   /* as decoded                                              */
+    dr_bucket_fit fit;                 /* resized size and crop                                   */
+    uint32_t subset;                   /* index in subsets                                        */
+    uint32_t bucket;                   /* index in buckets                                        */
+    uint32_t repeats;                  /* effective: how often per epoch; at least 1              */
     uint32_t first_sample;
     float loss_weight; /* 1, or prior_loss_weight of regularisation pictures */
     bool is_reg;

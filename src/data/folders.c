@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 enum { PROBLEMS_SHOWN = 5 };
@@ -51,17 +52,10 @@ bool dr_folder_name_parse(const char *name, int64_t *repeats, const char **class
     return true;
 }
 
-static bool has_extension(const char *extension, const char *const *list, size_t n, bool fold)
+static bool has_extension(const char *extension, const char *const *list, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        size_t k = 0;
-        bool all_upper = true;
-        bool all_lower = true;
-        for (; list[i][k] != '\0' && (extension[k] | 0x20) == (list[i][k] | 0x20); k++) {
-            all_lower = all_lower && extension[k] == list[i][k];
-            all_upper = all_upper && (list[i][k] == '.' || extension[k] != list[i][k]);
-        }
-        if (list[i][k] == '\0' && extension[k] == '\0' && (fold || all_lower || all_upper)) {
+        if (strcasecmp(extension, list[i]) == 0) {
             return true;
         }
     }
@@ -70,19 +64,17 @@ static bool has_extension(const char *extension, const char *const *list, size_t
 
 dr_picture_kind dr_picture_kind_of(const char *name)
 {
-    static const char *const usable[] = {".png", ".jpg", ".jpeg"};
-    static const char *const known[] = {".webp", ".bmp", ".avif", ".jxl"};
+    static const char *const usable[] = {".png", ".jpg", ".jpeg", ".webp", ".bmp"};
+    static const char *const known[] = {".avif", ".jxl"};
     const char *extension = strrchr(name, '.');
     if (extension == NULL || name[0] == '.') {
         return DR_PICTURE_NOT;
     }
-    if (has_extension(extension, usable, 3, false)) {
+    if (has_extension(extension, usable, sizeof usable / sizeof usable[0])) {
         return DR_PICTURE_USABLE;
     }
-    if (has_extension(extension, known, 4, true)) {
-        return DR_PICTURE_NO_CODEC;
-    }
-    return has_extension(extension, usable, 3, true) ? DR_PICTURE_CASE : DR_PICTURE_NOT;
+    return has_extension(extension, known, sizeof known / sizeof known[0]) ? DR_PICTURE_NO_CODEC
+                                                                           : DR_PICTURE_NOT;
 }
 
 typedef struct folder_scan { /* state of one dr_folders_scan */
@@ -93,7 +85,7 @@ typedef struct folder_scan { /* state of one dr_folders_scan */
     size_t n_subsets, cap_subsets;
     dr_folder_image *images;
     size_t n_images, cap_images;
-    dr_problems bad, no_codec, odd_case, bad_captions;
+    dr_problems bad, no_codec, bad_captions;
     dr_status first_bad; /* status of the first bad picture */
     dr_caption_stats captions;
 } folder_scan;
@@ -124,7 +116,8 @@ static dr_status scan_image(folder_scan *s, const dr_subset *subset, const char 
     dr_folder_image image = {.path = dr_arena_strdup(s->arena, path),
                              .caption = subset->class_tokens,
                              .subset = (uint32_t)(s->n_subsets - 1)};
-    dr_status st = s->o->probe(path, &image.size);
+    const dr_image_options *decode = s->o->picture != NULL ? &s->o->picture->decode : NULL;
+    dr_status st = s->o->probe(path, decode, &image.size);
     if (st == DR_FORMAT || st == DR_IO || st == DR_UNSUPPORTED) {
         s->first_bad = s->bad.n == 0 ? st : s->first_bad;
         dr_problems_add(&s->bad, dr_error_message());
@@ -175,8 +168,6 @@ static dr_status scan_pictures(folder_scan *s, dr_subset *subset, const dr_strv 
             /* captions, notes, folders */
         } else if (kind == DR_PICTURE_NO_CODEC) {
             dr_problems_add(&s->no_codec, path);
-        } else if (kind == DR_PICTURE_CASE) {
-            dr_problems_add(&s->odd_case, path);
         } else {
             st = scan_image(s, subset, path);
         }
@@ -259,10 +250,9 @@ static void warn_collected(dr_problems *p, const char *what)
 static void warn_unused(folder_scan *s)
 {
     const dr_caption_stats *c = &s->captions;
-    warn_collected(&s->no_codec, "pictures that are not used, because .webp, .bmp, .avif and .jxl "
-                                 "cannot be read yet (convert them to PNG or JPEG)");
-    warn_collected(&s->odd_case, "pictures that are not used, because their extension mixes upper "
-                                 "and lower case (rename them)");
+    warn_collected(&s->no_codec,
+                   "pictures that are not used, because .avif and .jxl cannot be read "
+                   "(convert them to PNG, JPEG or WebP)");
     warn_collected(&s->captions.missing, "pictures without a caption file");
     if (c->n_txt_unused > 0) {
         dr_warn("pictures with a .txt file beside them that is not used: %zu (first: %s); if these "
@@ -348,8 +338,9 @@ static dr_status check_not_empty(const folder_scan *s, const char *flag, const c
         }
     }
     DR_FAIL(DR_FORMAT,
-            "%s: %s: no usable picture (.png, .jpg, .jpeg) in any <repeats>_<class> folder", flag,
-            dir);
+            "%s: %s: no usable picture (.png, .jpg, .jpeg, .webp, .bmp) in any <repeats>_<class> "
+            "folder",
+            flag, dir);
 }
 
 static dr_status scan_all(folder_scan *s)
@@ -400,7 +391,6 @@ dr_status dr_folders_scan(dr_arena *arena, const dr_folder_options *o, dr_folder
     free(s.images);
     dr_problems_free(&s.bad);
     dr_problems_free(&s.no_codec);
-    dr_problems_free(&s.odd_case);
     dr_problems_free(&s.bad_captions);
     dr_problems_free(&s.captions.missing);
     return st;

@@ -12,16 +12,18 @@
 
 #include "base/arena.h"
 #include "data/buckets.h"
+#include "data/picture_options.h"
 
 /* Reads a picture's size without decoding it; DR_FORMAT or DR_IO with the path in the message. */
-typedef dr_status (*dr_probe_fn)(const char *path, dr_size_px *out);
+typedef dr_status (*dr_probe_fn)(const char *path, const dr_image_options *o, dr_size_px *out);
 
 typedef struct dr_folder_options {
-    const char *train_data_dir;    /* --train_data_dir                                       */
-    const char *reg_data_dir;      /* --reg_data_dir; NULL: none                             */
-    const char *caption_extension; /* --caption_extension; a missing leading dot is added    */
-    bool skip_bad_images;          /* --skip_bad_images: leave them out instead of failing   */
-    dr_probe_fn probe;             /* dr_picture_check; tests give others  */
+    const char *train_data_dir;        /* --train_data_dir                                       */
+    const char *reg_data_dir;          /* --reg_data_dir; NULL: none                             */
+    const char *caption_extension;     /* --caption_extension; a missing leading dot is added    */
+    bool skip_bad_images;              /* --skip_bad_images: leave them out instead of failing   */
+    dr_probe_fn probe;                 /* dr_picture_check; tests give others  */
+    const dr_picture_options *picture; /* how to decode; NULL: the defaults */
 } dr_folder_options;
 
 typedef struct dr_subset {    /* one <repeats>_<class> folder */

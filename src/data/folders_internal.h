@@ -21,10 +21,9 @@ void dr_problems_free(dr_problems *p);
 const char *dr_folders_plural(uint64_t n);
 
 typedef enum dr_picture_kind {
-    DR_PICTURE_NOT,      /* not a picture by its extension                           */
-    DR_PICTURE_USABLE,   /* .png .jpg .jpeg                                          */
-    DR_PICTURE_NO_CODEC, /* a format of sd-scripts that cannot be read here          */
-    DR_PICTURE_CASE      /* .Png: only all lower or all upper case is matched        */
+    DR_PICTURE_NOT,     /* not a picture by its extension                           */
+    DR_PICTURE_USABLE,  /* .png .jpg .jpeg .webp .bmp, in any case                  */
+    DR_PICTURE_NO_CODEC /* .avif .jxl, in any case: sd-scripts may read them        */
 } dr_picture_kind;
 /* By the extension of a file name; hidden files are none. */
 dr_picture_kind dr_picture_kind_of(const char *name);

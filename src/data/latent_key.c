@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { KEY_VERSION = 1 }; /* raise when the resampling, the crop or the text below changes */
+enum { KEY_VERSION = 2 }; /* raise when the resampling, the crop or the text below changes */
 
 void dr_latent_key(const dr_latent_key_parts *parts, char out[DR_XXH3_HEX])
 {
@@ -16,6 +16,7 @@ void dr_latent_key(const dr_latent_key_parts *parts, char out[DR_XXH3_HEX])
                   KEY_VERSION, image, fit->bucket.w, fit->bucket.h, fit->resized.w, fit->resized.h,
                   fit->crop_x, fit->crop_y, parts->flip ? 1 : 0, strlen(parts->vae_hash),
                   parts->vae_hash, strlen(parts->dtype), parts->dtype);
+    dr_picture_options_key(parts->picture, &text);
     dr_xxh3_hex(dr_xxh3_bytes(text.data, text.len), out);
     dr_str_free(&text);
 }

@@ -70,20 +70,23 @@ static bool jpeg_reaches_end(const dr_map *m)
     return false;
 }
 
-dr_status dr_picture_check(const char *path, dr_size_px *out)
+dr_status dr_picture_check(const char *path, const dr_image_options *o, dr_size_px *out)
 {
     int w = 0;
     int h = 0;
     dr_image_format format = DR_IMAGE_JPEG;
-    DR_TRY(dr_image_probe(path, &w, &h, &format));
-    if ((uint64_t)w * (uint64_t)h > DR_IMAGE_MAX_PIXELS) {
+    DR_TRY(dr_image_probe(path, o, &w, &h, &format));
+    uint64_t most = o != NULL ? o->max_pixels : DR_IMAGE_MAX_PIXELS;
+    if ((uint64_t)w * (uint64_t)h > most) {
         DR_FAIL(DR_FORMAT, "%s: %d x %d pixels are more than the limit of %llu; scale it down",
-                path, w, h, (unsigned long long)DR_IMAGE_MAX_PIXELS);
+                path, w, h, (unsigned long long)most);
     }
     dr_map m = {0};
     DR_TRY(dr_map_open(&m, path));
     size_t size = m.size;
-    bool whole = format == DR_IMAGE_PNG ? png_reaches_end(&m) : jpeg_reaches_end(&m);
+    bool whole = format == DR_IMAGE_PNG    ? png_reaches_end(&m)
+                 : format == DR_IMAGE_JPEG ? jpeg_reaches_end(&m)
+                                           : true; /* the headers of the others tell the size */
     dr_map_close(&m);
     if (!whole) {
         DR_FAIL(DR_FORMAT,
@@ -95,11 +98,11 @@ dr_status dr_picture_check(const char *path, dr_size_px *out)
     return DR_OK;
 }
 
-dr_status dr_picture_check_decoding(const char *path, dr_size_px *out)
+dr_status dr_picture_check_decoding(const char *path, const dr_image_options *o, dr_size_px *out)
 {
     dr_image image = {0};
-    DR_TRY(dr_picture_check(path, out)); /* says more plainly that a file is cut off */
-    DR_TRY(dr_image_load(path, NULL, &image));
+    DR_TRY(dr_picture_check(path, o, out)); /* says more plainly that a file is cut off */
+    DR_TRY(dr_image_load(path, o, &image));
     dr_image_free(&image);
     return DR_OK;
 }

@@ -18,14 +18,25 @@ typedef struct signature {
     const char *name; /* what the file is, for the message */
 } signature;
 
-static const signature jpeg_signature = {0, 3, "\xFF\xD8\xFF", "JPEG"};
-static const signature png_signature = {0, 8, "\x89PNG\r\n\x1A\n", "PNG"};
+typedef struct decoder {
+    signature begins;
+    dr_status (*probe)(const dr_image_bytes *in, dr_image_info *info);
+    dr_status (*decode)(const dr_image_bytes *in, const dr_image_info *info, dr_raster *out);
+} decoder;
+
+static const decoder decoders[DR_IMAGE_FORMATS] = {
+    [DR_IMAGE_JPEG] = {{0, 3, "\xFF\xD8\xFF", "JPEG"}, dr_jpeg_probe, dr_jpeg_decode},
+    [DR_IMAGE_PNG] = {{0, 8, "\x89PNG\r\n\x1A\n", "PNG"}, dr_png_probe, dr_png_decode},
+    [DR_IMAGE_WEBP] = {{8, 4, "WEBP", "WebP"}, dr_webp_probe, dr_webp_decode},
+    [DR_IMAGE_BMP] = {{0, 2, "BM", "BMP"}, dr_bmp_probe, dr_bmp_decode},
+};
+
+const dr_image_options dr_image_defaults = {.max_pixels = DR_IMAGE_MAX_PIXELS,
+                                            .background = {255, 255, 255}};
 
 /* Files that people keep in picture folders under a picture's name. */
 static const signature foreign[] = {
-    {8, 4, "WEBP", "a WebP picture"},
     {0, 4, "GIF8", "a GIF picture"},
-    {0, 2, "BM", "a BMP picture"},
     {4, 8, "ftypavif", "an AVIF picture"},
     {4, 8, "ftypavis", "an AVIF picture"},
     {4, 6, "ftyphe", "a HEIC picture (an iPhone photo)"},
@@ -56,7 +67,8 @@ static bool has_signature(const dr_image_bytes *in, const signature *s)
 
 const char *dr_image_format_name(dr_image_format format)
 {
-    return format == DR_IMAGE_JPEG ? "JPEG" : "PNG";
+    DR_CHECK(format >= 0 && format < DR_IMAGE_FORMATS, "format %d", (int)format);
+    return decoders[format].begins.name;
 }
 
 dr_status dr_image_alloc(dr_image *img, int width, int height)
@@ -90,7 +102,8 @@ static dr_status refuse_content(const dr_image_bytes *in)
     }
     if (what != NULL) {
         DR_FAIL(DR_FORMAT,
-                "%s: the content is %s, whatever the name says; this program reads JPEG and PNG: "
+                "%s: the content is %s, whatever the name says; this program reads JPEG, PNG, WebP "
+                "and BMP: "
                 "save it as PNG or JPEG, or move it out of the folder",
                 in->path, what);
     }
@@ -99,7 +112,8 @@ static dr_status refuse_content(const dr_image_bytes *in)
                 in->path, in->size, DR_IMAGE_RESAVE);
     }
     DR_FAIL(DR_FORMAT,
-            "%s: neither JPEG nor PNG (%zu bytes, beginning with %02X %02X %02X %02X); save it as "
+            "%s: neither JPEG, PNG, WebP nor BMP (%zu bytes, beginning with %02X %02X %02X %02X); "
+            "save it as "
             "PNG or JPEG, or move it out of the folder",
             in->path, in->size, in->data[0], in->size > 1 ? in->data[1] : 0u,
             in->size > 2 ? in->data[2] : 0u, in->size > 3 ? in->data[3] : 0u);
@@ -107,13 +121,14 @@ static dr_status refuse_content(const dr_image_bytes *in)
 
 static dr_status probe_bytes(const dr_image_bytes *in, dr_image_info *info)
 {
-    if (has_signature(in, &jpeg_signature)) {
-        DR_TRY(dr_jpeg_probe(in, info));
-    } else if (has_signature(in, &png_signature)) {
-        DR_TRY(dr_png_probe(in, info));
-    } else {
-        DR_TRY(refuse_content(in));
+    size_t i = 0;
+    while (i < DR_IMAGE_FORMATS && !has_signature(in, &decoders[i].begins)) {
+        i++;
     }
+    if (i == DR_IMAGE_FORMATS) {
+        return refuse_content(in);
+    }
+    DR_TRY(decoders[i].probe(in, info));
     if (info->width < 1 || info->height < 1) {
         DR_FAIL(DR_FORMAT, "%s: %s header says %d x %d pixels, both must be at least 1; %s",
                 in->path, dr_image_format_name(info->format), info->width, info->height,
@@ -130,7 +145,7 @@ static dr_status check_regular(const char *path)
         DR_FAIL(DR_IO, "%s: cannot open: %s", path, strerror(errno));
     }
     if (!S_ISREG(st.st_mode)) {
-        DR_FAIL(DR_FORMAT, "%s: is %s, expected a JPEG or PNG file", path,
+        DR_FAIL(DR_FORMAT, "%s: is %s, expected a picture file", path,
                 S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     }
     if (st.st_size == 0) {
@@ -139,7 +154,8 @@ static dr_status check_regular(const char *path)
     return DR_OK;
 }
 
-dr_status dr_image_probe(const char *path, int *width, int *height, dr_image_format *format)
+dr_status dr_image_probe(const char *path, const dr_image_options *o, int *width, int *height,
+                         dr_image_format *format)
 {
     DR_TRY(check_regular(path));
     dr_map map;
@@ -149,11 +165,12 @@ dr_status dr_image_probe(const char *path, int *width, int *height, dr_image_for
         probe_bytes(&(dr_image_bytes){.path = path, .data = map.data, .size = map.size}, &info);
     dr_map_close(&map);
     DR_TRY(st);
+    bool swap = info.orientation >= 5 && !(o != NULL && o->as_pillow);
     if (width != NULL) {
-        *width = info.width;
+        *width = swap ? info.height : info.width;
     }
     if (height != NULL) {
-        *height = info.height;
+        *height = swap ? info.width : info.height;
     }
     if (format != NULL) {
         *format = info.format;
@@ -161,25 +178,44 @@ dr_status dr_image_probe(const char *path, int *width, int *height, dr_image_for
     return DR_OK;
 }
 
-static dr_status decode_bytes(const dr_image_bytes *in, uint64_t max_pixels, dr_image *out)
+static dr_status decode_bytes(const dr_image_bytes *in, const dr_image_options *o, dr_image *out,
+                              unsigned char **alpha)
 {
     dr_image_info info = {0};
+    o = o != NULL ? o : &dr_image_defaults;
     DR_TRY(probe_bytes(in, &info));
     uint64_t n_pixels = (uint64_t)info.width * (uint64_t)info.height;
-    if (n_pixels > max_pixels) {
+    uint64_t most = o->max_pixels;
+    if (n_pixels > most) {
         DR_FAIL(DR_FORMAT,
                 "%s: the %s header says %d x %d = %llu pixels, more than the limit of %llu; if it "
                 "is a real picture, scale it down",
                 in->path, dr_image_format_name(info.format), info.width, info.height,
-                (unsigned long long)n_pixels, (unsigned long long)max_pixels);
+                (unsigned long long)n_pixels, (unsigned long long)most);
     }
-    return info.format == DR_IMAGE_JPEG ? dr_jpeg_decode(in, &info, out)
-                                        : dr_png_decode(in, &info, out);
+    dr_raster raster = {0};
+    dr_status st = decoders[info.format].decode(in, &info, &raster);
+    if (st == DR_OK) {
+        st = dr_raster_finish(&raster, info.orientation, o, out, alpha);
+    }
+    dr_raster_free(&raster);
+    if (st != DR_OK) {
+        dr_image_free(out);
+        if (alpha != NULL) {
+            free(*alpha);
+            *alpha = NULL;
+        }
+    }
+    return st;
 }
 
-dr_status dr_image_load(const char *path, const dr_image_limits *limits, dr_image *out)
+dr_status dr_image_load_alpha(const char *path, const dr_image_options *o, dr_image *out,
+                              unsigned char **alpha)
 {
     *out = (dr_image){0};
+    if (alpha != NULL) {
+        *alpha = NULL;
+    }
     DR_TRY(check_regular(path));
     char *data = NULL;
     size_t size = 0;
@@ -190,11 +226,62 @@ dr_status dr_image_load(const char *path, const dr_image_limits *limits, dr_imag
                           path);
     } else {
         const dr_image_bytes in = {.path = path, .data = (const unsigned char *)data, .size = size};
-        st = decode_bytes(&in, limits != NULL ? limits->max_pixels : DR_IMAGE_MAX_PIXELS, out);
+        st = decode_bytes(&in, o, out, alpha);
     }
     free(data);
-    if (st != DR_OK) {
-        dr_image_free(out);
-    }
     return st;
+}
+
+dr_status dr_image_load(const char *path, const dr_image_options *o, dr_image *out)
+{
+    return dr_image_load_alpha(path, o, out, NULL);
+}
+
+dr_status dr_image_decode(const char *name, const void *data, size_t size,
+                          const dr_image_options *o, dr_image *out)
+{
+    *out = (dr_image){0};
+    if (size == 0) {
+        DR_FAIL(DR_FORMAT, "%s: no data", name);
+    }
+    return decode_bytes(&(dr_image_bytes){.path = name, .data = data, .size = size}, o, out, NULL);
+}
+
+static bool parse_hex_colour(const char *text, unsigned char rgb[3])
+{
+    static const char digits[] = "0123456789abcdef";
+    if (text[0] != '#' || strlen(text) != 7) {
+        return false;
+    }
+    for (int i = 0; i < 6; i++) {
+        char c = text[1 + i];
+        const char *digit = strchr(digits, c >= 'A' && c <= 'F' ? c - 'A' + 'a' : c);
+        if (digit == NULL) {
+            return false;
+        }
+        rgb[i / 2] = (unsigned char)(rgb[i / 2] << 4 | (digit - digits));
+    }
+    return true;
+}
+
+dr_status dr_alpha_color_parse(const char *text, dr_image_options *o)
+{
+    static const struct {
+        const char *name;
+        unsigned char level;
+    } grays[] = {{"white", 255}, {"black", 0}, {"gray", 128}};
+    o->keep_hidden = strcmp(text, "hidden") == 0;
+    if (o->keep_hidden || parse_hex_colour(text, o->background)) {
+        return DR_OK;
+    }
+    for (size_t i = 0; i < sizeof grays / sizeof grays[0]; i++) {
+        if (strcmp(text, grays[i].name) == 0) {
+            memset(o->background, grays[i].level, 3);
+            return DR_OK;
+        }
+    }
+    DR_FAIL(DR_INVALID,
+            "'%s' is no colour; expected #RRGGBB, white, black, gray, or hidden (alpha is "
+            "dropped)",
+            text);
 }

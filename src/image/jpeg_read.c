@@ -1,7 +1,5 @@
 #include "image/image_internal.h"
 
-#include "base/arena.h"
-
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,16 +18,31 @@ typedef struct jpeg_job {
     struct jpeg_progress_mgr progress;
     jmp_buf jump;
     char message[JMSG_LENGTH_MAX];
-    unsigned char *cmyk_row; /* four-component files only */
+    JOCTET *icc; /* from libjpeg's malloc */
 } jpeg_job;
 
-/* Walks the marker segments to the frame header: SOF0-SOF15 without DHT, JPG and DAC. */
+/* SOF0-SOF15 without DHT, JPG and DAC. */
+static bool is_frame_header(unsigned marker)
+{
+    return marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
+}
+
+static int app1_orientation(const unsigned char *segment, size_t n)
+{
+    return n > 6 && memcmp(segment, "Exif\0\0", 6) == 0 ? dr_exif_orientation(segment + 6, n - 6)
+                                                        : 1;
+}
+
+/* Walks the marker segments to the scan, for the frame header and EXIF's orientation. */
 dr_status dr_jpeg_probe(const dr_image_bytes *in, dr_image_info *info)
 {
     const unsigned char *d = in->data;
     size_t at = 2;
-    while (at + 9 < in->size) {
+    bool found = false;
+    *info = (dr_image_info){.format = DR_IMAGE_JPEG, .orientation = 1};
+    while (at < in->size && in->size - at > 9) {
         unsigned marker = d[at + 1];
+        size_t length = (size_t)d[at + 2] << 8 | d[at + 3];
         if (d[at] != 0xFF || marker == 0x00 || marker == 0xFF) {
             at++; /* padding, or bytes that do not belong there: decoders skip them */
             continue;
@@ -39,17 +52,25 @@ dr_status dr_jpeg_probe(const dr_image_bytes *in, dr_image_info *info)
             continue;
         }
         if (marker == 0xD9 || marker == 0xDA) {
-            DR_FAIL(DR_FORMAT, "%s: damaged JPEG: no frame header before the image data; %s",
-                    in->path, DR_IMAGE_RESAVE);
+            break;
         }
-        if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 &&
-            marker != 0xCC) {
-            *info = (dr_image_info){.format = DR_IMAGE_JPEG,
-                                    .height = d[at + 5] << 8 | d[at + 6],
-                                    .width = d[at + 7] << 8 | d[at + 8]};
-            return DR_OK;
+        if (is_frame_header(marker) && !found) {
+            info->height = d[at + 5] << 8 | d[at + 6];
+            info->width = d[at + 7] << 8 | d[at + 8];
+            found = true;
         }
-        at += 2 + ((size_t)d[at + 2] << 8 | d[at + 3]);
+        if (marker == 0xE1 && info->orientation == 1 && length >= 2 &&
+            length <= in->size - at - 2) {
+            info->orientation = app1_orientation(d + at + 4, length - 2);
+        }
+        at += 2 + length;
+    }
+    if (found) {
+        return DR_OK;
+    }
+    if (at < in->size && in->size - at > 9) {
+        DR_FAIL(DR_FORMAT, "%s: damaged JPEG: no frame header before the image data; %s", in->path,
+                DR_IMAGE_RESAVE);
     }
     DR_FAIL(DR_FORMAT, "%s: truncated JPEG: the file ends after %zu bytes, inside its headers; %s",
             in->path, in->size, DR_IMAGE_RESAVE);
@@ -92,62 +113,53 @@ static void check_scans(j_common_ptr c)
     }
 }
 
-/* a * b / 255 rounded, as Pillow does it in its CMYK conversion. */
-static unsigned mul_div_255(unsigned a, unsigned b)
+static dr_status choose_output(const dr_image_bytes *in, const dr_image_info *info,
+                               struct jpeg_decompress_struct *c, dr_raster *out)
 {
-    unsigned t = a * b + 128;
-    return ((t >> 8) + t) >> 8;
-}
-
-/* libjpeg gives the stored values, which are inverted (255 = no ink) by Adobe's convention; Pillow
- * assumes it for every file. */
-static void cmyk_row_to_rgb(const unsigned char *in, unsigned char *rgb, int width)
-{
-    for (int x = 0; x < width; x++, in += 4, rgb += 3) {
-        unsigned k = in[3];
-        for (int c = 0; c < 3; c++) {
-            unsigned ink = mul_div_255(255u - in[c], k);
-            rgb[c] = (unsigned char)(k - ink);
-        }
-    }
-}
-
-static dr_status choose_output(jpeg_job *job, const dr_image_bytes *in)
-{
-    struct jpeg_decompress_struct *c = &job->cinfo;
-    if (c->num_components == 1 || c->num_components == 3) {
+    switch (c->num_components) {
+    case 1:
+        c->out_color_space = JCS_GRAYSCALE;
+        return dr_raster_alloc(out, info, DR_GRAY, false, 8);
+    case 3:
         c->out_color_space = JCS_RGB;
-        return DR_OK;
-    }
-    if (c->num_components != 4) {
+        return dr_raster_alloc(out, info, DR_RGB, false, 8);
+    case 4:
+        c->out_color_space = JCS_CMYK;
+        return dr_raster_alloc(out, info, DR_CMYK, false, 8);
+    default:
         DR_FAIL(DR_FORMAT,
                 "%s: a JPEG with %d colour components, expected 1, 3 or 4; save it anew as PNG or "
                 "JPEG",
                 in->path, c->num_components);
     }
-    c->out_color_space = JCS_CMYK;
-    void *row = NULL;
-    DR_TRY(dr_try_calloc(c->image_width, 4, &row));
-    job->cmyk_row = row;
-    return DR_OK;
 }
 
-static void read_rows(jpeg_job *job, dr_image *out)
+/* libjpeg gives the stored values, which are inverted (255 = no ink) by Adobe's convention; Pillow
+ * assumes it for every file. */
+static void read_rows(struct jpeg_decompress_struct *c, dr_raster *out)
 {
-    struct jpeg_decompress_struct *c = &job->cinfo;
+    size_t n = dr_raster_row_bytes(out);
     while (c->output_scanline < c->output_height) {
-        unsigned char *rgb = out->pixels + (size_t)c->output_scanline * (size_t)out->width * 3;
-        JSAMPROW row = job->cmyk_row != NULL ? job->cmyk_row : rgb;
+        JSAMPROW row = out->data + (size_t)c->output_scanline * n;
         (void)jpeg_read_scanlines(c, &row, 1);
-        if (job->cmyk_row != NULL) {
-            cmyk_row_to_rgb(job->cmyk_row, rgb, out->width);
+        for (size_t i = 0; i < n && out->colours == DR_CMYK; i++) {
+            row[i] = (unsigned char)(255 - row[i]);
         }
     }
 }
 
+static dr_status take_profile(jpeg_job *job, dr_raster *out)
+{
+    unsigned n = 0;
+    if (!jpeg_read_icc_profile(&job->cinfo, &job->icc, &n)) {
+        return DR_OK;
+    }
+    return dr_raster_set_icc(out, job->icc, n);
+}
+
 /* The only function that libjpeg jumps back into; everything it changes lives in job and out. */
 static dr_status run(jpeg_job *job, const dr_image_bytes *in, const dr_image_info *info,
-                     dr_image *out)
+                     dr_raster *out)
 {
     struct jpeg_decompress_struct *c = &job->cinfo;
     if (setjmp(job->jump) != 0) {
@@ -157,21 +169,22 @@ static dr_status run(jpeg_job *job, const dr_image_bytes *in, const dr_image_inf
     jpeg_create_decompress(c);
     c->progress = &job->progress;
     jpeg_mem_src(c, in->data, (unsigned long)in->size);
+    jpeg_save_markers(c, JPEG_APP0 + 2, 0xFFFF);
     (void)jpeg_read_header(c, TRUE);
     if (c->image_width != (JDIMENSION)info->width || c->image_height != (JDIMENSION)info->height) {
         DR_FAIL(DR_FORMAT, "%s: damaged JPEG: its headers disagree, %d x %d or %u x %u pixels; %s",
                 in->path, info->width, info->height, c->image_width, c->image_height,
                 DR_IMAGE_RESAVE);
     }
-    DR_TRY(choose_output(job, in));
-    DR_TRY(dr_image_alloc(out, info->width, info->height));
+    DR_TRY(take_profile(job, out));
+    DR_TRY(choose_output(in, info, c, out));
     (void)jpeg_start_decompress(c);
-    read_rows(job, out);
+    read_rows(c, out);
     (void)jpeg_finish_decompress(c);
     return DR_OK;
 }
 
-dr_status dr_jpeg_decode(const dr_image_bytes *in, const dr_image_info *info, dr_image *out)
+dr_status dr_jpeg_decode(const dr_image_bytes *in, const dr_image_info *info, dr_raster *out)
 {
     jpeg_job job;
     memset(&job, 0, sizeof job);
@@ -182,6 +195,6 @@ dr_status dr_jpeg_decode(const dr_image_bytes *in, const dr_image_info *info, dr
     job.progress.progress_monitor = check_scans;
     dr_status st = run(&job, in, info, out);
     jpeg_destroy_decompress(&job.cinfo);
-    free(job.cmyk_row);
+    free(job.icc);
     return st;
 }

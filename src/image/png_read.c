@@ -15,9 +15,21 @@ typedef struct png_job {
     char message[160];
 } png_job;
 
-static unsigned long read_u32(const unsigned char *p)
+/* Goes through the chunks: length, name, data, CRC. eXIf may stand before or behind the pixels. */
+static int find_orientation(const dr_image_bytes *in)
 {
-    return (unsigned long)p[0] << 24 | (unsigned long)p[1] << 16 | (unsigned long)p[2] << 8 | p[3];
+    size_t at = 8;
+    while (in->size - at >= 12) {
+        size_t length = dr_be32(in->data + at);
+        if (length > in->size - at - 12) {
+            return 1;
+        }
+        if (memcmp(in->data + at + 4, "eXIf", 4) == 0) {
+            return dr_exif_orientation(in->data + at + 8, length);
+        }
+        at += 12 + length;
+    }
+    return 1;
 }
 
 /* Signature (8), length and name of IHDR (8), width (4), height (4). */
@@ -27,12 +39,15 @@ dr_status dr_png_probe(const dr_image_bytes *in, dr_image_info *info)
         DR_FAIL(DR_FORMAT, "%s: truncated PNG: the file ends after %zu bytes; %s", in->path,
                 in->size, DR_IMAGE_RESAVE);
     }
-    unsigned long width = read_u32(in->data + 16);
-    unsigned long height = read_u32(in->data + 20);
+    uint32_t width = dr_be32(in->data + 16);
+    uint32_t height = dr_be32(in->data + 20);
     if (memcmp(in->data + 12, "IHDR", 4) != 0 || width > INT_MAX || height > INT_MAX) {
         DR_FAIL(DR_FORMAT, "%s: damaged PNG: no valid header chunk; %s", in->path, DR_IMAGE_RESAVE);
     }
-    *info = (dr_image_info){.format = DR_IMAGE_PNG, .width = (int)width, .height = (int)height};
+    *info = (dr_image_info){.format = DR_IMAGE_PNG,
+                            .width = (int)width,
+                            .height = (int)height,
+                            .orientation = find_orientation(in)};
     return DR_OK;
 }
 
@@ -60,18 +75,38 @@ static void give_bytes(png_structp png, png_bytep to, size_t n)
     job->at += n;
 }
 
-/* Every kind of PNG to 8-bit RGB, as Pillow's convert("RGB"): see dr_image_load. */
-static void choose_output(png_structp png)
+/* Gray or RGB, with or without alpha, 8 or 16 bits; palettes become RGB, tRNS becomes alpha. */
+static dr_status choose_output(png_job *job, const dr_image_info *info, dr_raster *out)
 {
-    png_set_palette_to_rgb(png);
-    png_set_expand_gray_1_2_4_to_8(png);
-    png_set_strip_16(png);
-    png_set_strip_alpha(png);
-    png_set_gray_to_rgb(png);
+    const uint16_t one = 1;
+    bool little_endian = *(const unsigned char *)&one == 1;
+    png_byte kind = png_get_color_type(job->png, job->info);
+    bool gray = kind == PNG_COLOR_TYPE_GRAY || kind == PNG_COLOR_TYPE_GRAY_ALPHA;
+    bool trns = png_get_valid(job->png, job->info, PNG_INFO_tRNS) != 0;
+    out->clips = kind == PNG_COLOR_TYPE_GRAY;
+    png_set_expand(job->png);
+    if (little_endian) {
+        png_set_swap(job->png);
+    }
+    return dr_raster_alloc(out, info, gray ? DR_GRAY : DR_RGB,
+                           (kind & PNG_COLOR_MASK_ALPHA) || trns,
+                           png_get_bit_depth(job->png, job->info) == 16 ? 16 : 8);
+}
+
+static dr_status take_profile(png_job *job, dr_raster *out)
+{
+    png_charp name = NULL;
+    png_bytep data = NULL;
+    png_uint_32 n = 0;
+    int method = 0;
+    if (png_get_iCCP(job->png, job->info, &name, &method, &data, &n) != PNG_INFO_iCCP) {
+        return DR_OK;
+    }
+    return dr_raster_set_icc(out, data, n);
 }
 
 /* The only function that libpng jumps back into; everything it changes lives in job and out. */
-static dr_status run(png_job *job, const dr_image_info *info, dr_image *out)
+static dr_status run(png_job *job, const dr_image_info *info, dr_raster *out)
 {
     const dr_image_bytes *in = job->in;
     if (setjmp(png_jmpbuf(job->png)) != 0) {
@@ -82,23 +117,23 @@ static dr_status run(png_job *job, const dr_image_info *info, dr_image *out)
     png_set_user_limits(job->png, INT_MAX, INT_MAX); /* the pixel limit was checked already */
     png_set_crc_action(job->png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
     png_read_info(job->png, job->info);
-    choose_output(job->png);
+    DR_TRY(take_profile(job, out));
+    DR_TRY(choose_output(job, info, out));
     int passes = png_set_interlace_handling(job->png);
     png_read_update_info(job->png, job->info);
-    size_t row_bytes = (size_t)info->width * 3;
+    size_t row_bytes = dr_raster_row_bytes(out);
     DR_CHECK(png_get_rowbytes(job->png, job->info) == row_bytes, "%s: %zu bytes per row, not %zu",
              in->path, png_get_rowbytes(job->png, job->info), row_bytes);
-    DR_TRY(dr_image_alloc(out, info->width, info->height));
     for (int pass = 0; pass < passes; pass++) {
         for (int y = 0; y < info->height; y++) {
-            png_read_row(job->png, out->pixels + (size_t)y * row_bytes, NULL);
+            png_read_row(job->png, out->data + (size_t)y * row_bytes, NULL);
         }
     }
     png_read_end(job->png, NULL);
     return DR_OK;
 }
 
-dr_status dr_png_decode(const dr_image_bytes *in, const dr_image_info *info, dr_image *out)
+dr_status dr_png_decode(const dr_image_bytes *in, const dr_image_info *info, dr_raster *out)
 {
     png_job job = {.in = in};
     job.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &job, jump_out, drop_warning);

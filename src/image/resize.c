@@ -10,21 +10,39 @@ static void check_image(const dr_image *img)
              "image of %d x %d x %d", img->width, img->height, img->channels);
 }
 
+const char *dr_resize_filter_name(dr_resize_filter filter)
+{
+    static const char *const names[DR_RESIZE_FILTERS] = {"auto", "area", "lanczos"};
+    DR_CHECK(filter >= 0 && filter < DR_RESIZE_FILTERS, "filter %d", (int)filter);
+    return names[filter];
+}
+
+static dr_status resample(const dr_image *src, dr_resize_filter filter, dr_image *dst)
+{
+    bool shrinks = dst->width <= src->width && dst->height <= src->height;
+    switch (filter) {
+    case DR_RESIZE_AUTO:
+        return shrinks ? dr_resize_area(src, dst) : dr_resize_lanczos(src, dst);
+    case DR_RESIZE_AREA:
+        DR_CHECK(shrinks, "AREA cannot enlarge %d x %d to %d x %d", src->width, src->height,
+                 dst->width, dst->height);
+        return dr_resize_area(src, dst);
+    default:
+        return dr_resize_lanczos(src, dst);
+    }
+}
+
 dr_status dr_image_resize(const dr_image *src, int width, int height, dr_resize_filter filter,
                           dr_image *dst)
 {
     check_image(src);
-    DR_CHECK(filter != DR_RESIZE_AREA || (width <= src->width && height <= src->height),
-             "AREA cannot enlarge %d x %d to %d x %d", src->width, src->height, width, height);
     dr_image out = {0};
     DR_TRY(dr_image_alloc(&out, width, height));
     dr_status st = DR_OK;
     if (width == src->width && height == src->height) {
         memcpy(out.pixels, src->pixels, (size_t)width * (size_t)height * 3);
-    } else if (filter == DR_RESIZE_AREA) {
-        st = dr_resize_area(src, &out);
     } else {
-        st = dr_resize_lanczos(src, &out);
+        st = resample(src, filter, &out);
     }
     if (st != DR_OK) {
         dr_image_free(&out);
@@ -32,12 +50,6 @@ dr_status dr_image_resize(const dr_image *src, int width, int height, dr_resize_
     }
     *dst = out;
     return DR_OK;
-}
-
-dr_status dr_resize_auto(const dr_image *src, int width, int height, dr_image *dst)
-{
-    bool shrinks = src->width >= width && src->height >= height;
-    return dr_image_resize(src, width, height, shrinks ? DR_RESIZE_AREA : DR_RESIZE_LANCZOS, dst);
 }
 
 dr_status dr_image_crop(const dr_image *src, int x, int y, int width, int height, dr_image *dst)

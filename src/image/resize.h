@@ -13,9 +13,14 @@
 #include "image/image.h"
 
 typedef enum dr_resize_filter {
-    DR_RESIZE_AREA,   /* OpenCV's INTER_AREA, bit for bit; neither side may grow */
-    DR_RESIZE_LANCZOS /* Pillow's LANCZOS (a = 3), bit for bit; see below */
+    DR_RESIZE_AUTO,    /* sd-scripts' choice: AREA when neither side grows, LANCZOS otherwise */
+    DR_RESIZE_AREA,    /* OpenCV's INTER_AREA, bit for bit; neither side may grow */
+    DR_RESIZE_LANCZOS, /* Pillow's LANCZOS (a = 3), bit for bit; see below */
+    DR_RESIZE_FILTERS
 } dr_resize_filter;
+
+/* "auto", "area", ...: the names of --resize_interpolation. */
+const char *dr_resize_filter_name(dr_resize_filter filter);
 
 /*
  * Scales src to width x height (>= 1 each); the same size is a copy.
@@ -27,9 +32,6 @@ typedef enum dr_resize_filter {
  */
 DR_MUST_USE dr_status dr_image_resize(const dr_image *src, int width, int height,
                                       dr_resize_filter filter, dr_image *dst);
-
-/* sd-scripts' choice: AREA when neither side grows, LANCZOS otherwise (spec/sdscripts.md 3.4). */
-DR_MUST_USE dr_status dr_resize_auto(const dr_image *src, int width, int height, dr_image *dst);
 
 /* The width x height window of src whose top left corner is (x, y); it must lie inside. */
 DR_MUST_USE dr_status dr_image_crop(const dr_image *src, int x, int y, int width, int height,

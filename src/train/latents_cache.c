@@ -64,6 +64,7 @@ static dr_status key_of(const filling *s, size_t entry, dr_xxh3 *out)
     const dr_dataset_image *im = image_of(s, entry);
     char hex[DR_XXH3_HEX];
     dr_latent_key_parts parts = {.fit = im->fit,
+                                 .picture = im->picture,
                                  .flip = entry % s->f->n_sides == 1,
                                  .vae_hash = s->f->vae_hash,
                                  .dtype = "f32"};

@@ -173,11 +173,69 @@ def jpeg_files():
     yield "jpeg_exif_rotated", save(rgb, exif=exif)
 
 
+def make_bmp(width, height, bits, compression, data, palette=b"", masks=b"", size=40, flip=False):
+    """masks stand behind a 40-byte header, or inside a longer one."""
+    head = struct.pack("<IiiHHIIiiII", size, width, -height if flip else height, 1, bits,
+                       compression, len(data), 0, 0, len(palette) // 4, 0)
+    head = (head + masks).ljust(size, b"\0") if size > 40 else head + masks
+    offset = 14 + len(head) + len(palette)
+    return struct.pack("<2sIHHI", b"BM", offset + len(data), 0, 0, offset) + head + palette + data
+
+
+def bmp_files():
+    rng = random.Random(11)
+
+    def noise_bytes(n):
+        return bytes(rng.randrange(256) for _ in range(n))
+
+    def masks(*values):
+        return struct.pack(f"<{len(values)}I", *values)
+
+    for bits in (1, 4, 8):
+        colours = b"".join(noise_bytes(3) + b"\0" for _ in range(1 << bits))
+        row = (7 * bits + 31) // 32 * 4
+        yield f"bmp_palette{bits}", make_bmp(7, 5, bits, 0, noise_bytes(5 * row), colours)
+    yield "bmp_555", make_bmp(7, 5, 16, 0, noise_bytes(5 * 16))
+    yield "bmp_565", make_bmp(7, 5, 16, 3, noise_bytes(80), masks=masks(0xF800, 0x7E0, 0x1F))
+    yield "bmp_rgb24", make_bmp(7, 5, 24, 0, noise_bytes(5 * 24))
+    yield "bmp_rgb24_top_down", make_bmp(7, 5, 24, 0, noise_bytes(5 * 24), flip=True)
+    yield "bmp_rgb32", make_bmp(7, 5, 32, 0, noise_bytes(5 * 28))
+    yield "bmp_v4_rgba", make_bmp(7, 5, 32, 3, noise_bytes(140), size=108,
+                                  masks=masks(0xFF0000, 0xFF00, 0xFF, 0xFF000000))
+    yield "bmp_v5_abgr", make_bmp(7, 5, 32, 3, noise_bytes(140), size=124,
+                                  masks=masks(0xFF000000, 0xFF0000, 0xFF00, 0xFF))
+    core = struct.pack("<IHHHH", 12, 7, 5, 1, 24) + noise_bytes(5 * 24)
+    yield "bmp_core24", struct.pack("<2sIHHI", b"BM", 26 + 120, 0, 0, 26) + core
+    colours = b"".join(noise_bytes(3) + b"\0" for _ in range(256))
+    runs = b"\5\3\2\7\0\0" + b"\0\5\1\2\3\4\5\0\2\x09\0\0" + b"\0\2\3\1\4\1\0\0\7\6\0\1"
+    yield "bmp_rle8", make_bmp(7, 5, 8, 1, runs, colours)
+    runs = b"\7\x12\0\0" + b"\0\4\x34\x56\3\x78\0\0" + b"\7\x9a\0\0\7\xbc\0\0\7\xde\0\1"
+    yield "bmp_rle4", make_bmp(7, 5, 4, 2, runs, colours[:64])
+
+
+def webp_files():
+    smooth = cv2.resize(noise(5, 4, 97), (19, 13), interpolation=cv2.INTER_CUBIC)
+    rgb = Image.fromarray(smooth)
+    rgba = Image.fromarray(np.dstack([smooth, noise(19, 13, 96)[..., 0]]))
+
+    def save(image, **options):
+        buffer = io.BytesIO()
+        image.save(buffer, "WEBP", **options)
+        return buffer.getvalue()
+
+    yield "webp_lossy", save(rgb, quality=70)
+    yield "webp_lossless", save(rgb, lossless=True)
+    yield "webp_alpha", save(rgba, quality=70)
+    yield "webp_lossless_alpha", save(rgba, lossless=True, exact=True)
+    yield "webp_animated", save(rgb, save_all=True, append_images=[rgb.rotate(180)], quality=70)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    yield "webp_exif", save(rgb, quality=70, exif=exif)
+
+
 def decode_cases(lines):
-    for name, data in list(png_files()) + list(jpeg_files()):
+    for name, data in [*png_files(), *jpeg_files(), *webp_files(), *bmp_files()]:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode == "I;16":  # the one exception of image/image.h: Pillow would clip
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             pixels = image.convert("RGB")
         text = ",".join(map(str, data))
         lines.append(f"static const unsigned char {name}[] = {{{text}}};")

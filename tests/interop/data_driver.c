@@ -159,7 +159,7 @@ static dr_status write_pixels(const dr_bucket_options *o, const char *path, bool
     dr_bucket_set set;
     dr_bucket_set_build(&set, o, arena);
     dr_dataset_image image = {.path = path};
-    DR_TRY(dr_picture_check(path, &image.size));
+    DR_TRY(dr_picture_check(path, NULL, &image.size));
     DR_TRY(dr_bucket_fit_image(&set, image.size, &image.fit));
     size_t n = (size_t)image.fit.bucket.w * (size_t)image.fit.bucket.h * 3;
     float *nhwc = dr_arena_array(arena, n, sizeof *nhwc);

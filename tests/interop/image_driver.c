@@ -23,7 +23,7 @@ static dr_status probe(const char *path)
     int width = 0;
     int height = 0;
     dr_image_format format = DR_IMAGE_PNG;
-    DR_TRY(dr_image_probe(path, &width, &height, &format));
+    DR_TRY(dr_image_probe(path, NULL, &width, &height, &format));
     printf("%s %d %d\n", dr_image_format_name(format), width, height);
     return DR_OK;
 }
@@ -37,7 +37,7 @@ static dr_status resize_as(const dr_image *src, char **size, const char *filter,
         DR_FAIL(DR_INVALID, "size '%s' '%s', expected two numbers of 1 to 65535", size[0], size[1]);
     }
     if (strcmp(filter, "auto") == 0) {
-        return dr_resize_auto(src, (int)width, (int)height, dst);
+        return dr_image_resize(src, (int)width, (int)height, DR_RESIZE_AUTO, dst);
     }
     if (strcmp(filter, "area") == 0) {
         return dr_image_resize(src, (int)width, (int)height, DR_RESIZE_AREA, dst);

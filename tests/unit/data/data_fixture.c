@@ -30,8 +30,9 @@ void fixture_text(const char *root, const char *path, const char *text)
     fixture_write(root, path, text, strlen(text));
 }
 
-dr_status fixture_probe(const char *path, dr_size_px *out)
+dr_status fixture_probe(const char *path, const dr_image_options *o, dr_size_px *out)
 {
+    (void)o;
     char *text = NULL;
     size_t n = 0;
     DR_TRY(dr_file_read(path, 100, &text, &n));

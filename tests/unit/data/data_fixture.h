@@ -14,7 +14,7 @@ char *fixture_root(const char *name);
 /* Writes root/path with its parent folders. */
 void fixture_write(const char *root, const char *path, const void *data, size_t n);
 void fixture_text(const char *root, const char *path, const char *text);
-dr_status fixture_probe(const char *path, dr_size_px *out);
+dr_status fixture_probe(const char *path, const dr_image_options *o, dr_size_px *out);
 /* Options for root/train (and root/reg if with_reg), caption extension ".txt". */
 dr_dataset_options fixture_options(dr_arena *arena, const char *root, bool with_reg);
 

@@ -16,7 +16,15 @@ static dr_latent_key_parts base_parts(void)
 static void every_part_changes_the_key(void **state)
 {
     (void)state;
-    enum { N = 13 };
+    enum { N = 17 };
+    dr_picture_options how[4];
+    for (int i = 0; i < 4; i++) {
+        how[i] = dr_picture_defaults;
+    }
+    how[0].decode.as_pillow = true;
+    how[1].decode.keep_hidden = true;
+    how[2].decode.background[1] = 0;
+    how[3].resizing = DR_RESIZE_LANCZOS;
     dr_latent_key_parts p[N];
     for (int i = 0; i < N; i++) {
         p[i] = base_parts();
@@ -33,6 +41,9 @@ static void every_part_changes_the_key(void **state)
     p[10].dtype = "bf16";
     p[11].vae_hash = "abc 3:f32"; /* text that looks like the next part */
     p[12].vae_hash = "";
+    for (int i = 0; i < 4; i++) {
+        p[13 + i].picture = &how[i];
+    }
     char keys[N][DR_XXH3_HEX];
     for (int i = 0; i < N; i++) {
         dr_latent_key(&p[i], keys[i]);
@@ -48,7 +59,8 @@ static void key_is_stable(void **state)
     (void)state;
     dr_latent_key_parts a = base_parts();
     dr_latent_key_parts b = base_parts();
-    b.fit.aspect_error = 0.5; /* says nothing about the latent */
+    b.fit.aspect_error = 0.5;         /* says nothing about the latent */
+    b.picture = &dr_picture_defaults; /* what NULL means */
     char x[DR_XXH3_HEX], y[DR_XXH3_HEX];
     dr_latent_key(&a, x);
     dr_latent_key(&b, y);

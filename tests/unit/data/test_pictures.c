@@ -41,17 +41,17 @@ static void expect_truncation_found(const char *path, const char *cut_path)
     size_t n = 0;
     assert_ok(dr_file_read(path, 1u << 30, &data, &n));
     dr_size_px size;
-    assert_ok(dr_picture_check(path, &size));
+    assert_ok(dr_picture_check(path, NULL, &size));
     static const double parts[] = {0.01, 0.1, 0.3, 0.5, 0.9, 0.999};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         size_t kept = (size_t)((double)n * parts[i]) + 1;
         if (kept < n - 1) {
             assert_ok(dr_file_write(cut_path, data, kept));
-            assert_error(dr_picture_check(cut_path, &size), DR_FORMAT, cut_path);
+            assert_error(dr_picture_check(cut_path, NULL, &size), DR_FORMAT, cut_path);
         }
     }
     assert_ok(dr_file_write(cut_path, data, n - 1)); /* one byte short */
-    assert_error(dr_picture_check(cut_path, &size), DR_FORMAT, "without its end marker");
+    assert_error(dr_picture_check(cut_path, NULL, &size), DR_FORMAT, "without its end marker");
     free(data);
 }
 
@@ -62,7 +62,7 @@ static void truncated_png_is_found(void **state)
     char *cut = dr_path_join(dr_test_tmpdir(), "cut.png");
     expect_truncation_found(path, cut);
     dr_size_px size;
-    assert_ok(dr_picture_check(path, &size));
+    assert_ok(dr_picture_check(path, NULL, &size));
     assert_true(size.w == 12 && size.h == 8);
     free(path);
     free(cut);
@@ -73,15 +73,15 @@ static void damage_inside_is_found_by_decoding(void **state)
     (void)state;
     char *path = write_picture("damaged.png");
     dr_size_px size;
-    assert_ok(dr_picture_check_decoding(path, &size));
+    assert_ok(dr_picture_check_decoding(path, NULL, &size));
     assert_true(size.w == 12 && size.h == 8);
     char *data = NULL;
     size_t n = 0;
     assert_ok(dr_file_read(path, 1u << 20, &data, &n));
     data[n / 2] = (char)(data[n / 2] ^ 0x55); /* somewhere in the compressed pixels */
     assert_ok(dr_file_write(path, data, n));
-    assert_ok(dr_picture_check(path, &size));
-    assert_error(dr_picture_check_decoding(path, &size), DR_FORMAT, "damaged.png");
+    assert_ok(dr_picture_check(path, NULL, &size));
+    assert_error(dr_picture_check_decoding(path, NULL, &size), DR_FORMAT, "damaged.png");
     free(data);
     free(path);
 }

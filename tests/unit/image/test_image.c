@@ -39,6 +39,16 @@ static const decode_case cases[] = {DECODE_CASES};
 #undef DECODE_CASE
 #define N_CASES (sizeof cases / sizeof cases[0])
 
+static const dr_image_options as_pillow = {.max_pixels = DR_IMAGE_MAX_PIXELS, .as_pillow = true};
+
+static dr_image_format format_of(const char *name)
+{
+    return strncmp(name, "png", 3) == 0    ? DR_IMAGE_PNG
+           : strncmp(name, "webp", 4) == 0 ? DR_IMAGE_WEBP
+           : strncmp(name, "bmp", 3) == 0  ? DR_IMAGE_BMP
+                                           : DR_IMAGE_JPEG;
+}
+
 static void decoded_pixels_equal_pillow(void **state)
 {
     (void)state;
@@ -49,12 +59,12 @@ static void decoded_pixels_equal_pillow(void **state)
         int width = 0;
         int height = 0;
         dr_image_format format = DR_IMAGE_PNG;
-        assert_ok(dr_image_probe(path, &width, &height, &format));
+        assert_ok(dr_image_probe(path, &as_pillow, &width, &height, &format));
         assert_int_equal(width, c->width);
         assert_int_equal(height, c->height);
-        assert_int_equal(format, strncmp(c->name, "png", 3) == 0 ? DR_IMAGE_PNG : DR_IMAGE_JPEG);
+        assert_int_equal(format, format_of(c->name));
         dr_image img;
-        assert_ok(dr_image_load(path, NULL, &img));
+        assert_ok(dr_image_load(path, &as_pillow, &img));
         assert_int_equal(img.width, c->width);
         assert_int_equal(img.height, c->height);
         if (fnv1a(img.pixels, (size_t)img.width * (size_t)img.height * 3) != c->fnv) {
@@ -72,7 +82,9 @@ static void every_truncation_is_refused_by_name(void **state)
     (void)state;
     for (size_t i = 0; i < N_CASES; i++) {
         const decode_case *c = &cases[i];
-        for (size_t n = 1; n < c->size; n += n < c->size - 40 ? 13 : 1) {
+        /* the end mark of run-length BMPs says nothing that the last pixel did not say */
+        size_t whole = c->size - (strncmp(c->name, "bmp_rle", 7) == 0 ? 2 : 0);
+        for (size_t n = 1; n < whole; n += n < c->size - 40 ? 13 : 1) {
             char *path = write_tmp("cut.jpg", c->data, n);
             dr_image img;
             dr_status st = dr_image_load(path, NULL, &img);
@@ -250,9 +262,9 @@ static void bombs_are_refused_before_memory_is_taken(void **state)
     const decode_case *jpeg = find_case("jpeg_420");
     path = write_tmp("small.jpg", jpeg->data, jpeg->size);
     uint64_t n = (uint64_t)jpeg->width * (uint64_t)jpeg->height;
-    const dr_image_limits below = {.max_pixels = n - 1};
+    const dr_image_options below = {.max_pixels = n - 1};
     assert_error(dr_image_load(path, &below, &img), DR_FORMAT, "more than the limit");
-    const dr_image_limits exact = {.max_pixels = n};
+    const dr_image_options exact = {.max_pixels = n};
     assert_ok(dr_image_load(path, &exact, &img));
     dr_image_free(&img);
     free(path);
@@ -269,7 +281,7 @@ static void zero_sizes_are_refused(void **state)
     dr_image img;
     int w = 0;
     assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "0 x 5 pixels");
-    assert_error(dr_image_probe(path, &w, NULL, NULL), DR_FORMAT, "must be at least 1");
+    assert_error(dr_image_probe(path, NULL, &w, NULL, NULL), DR_FORMAT, "must be at least 1");
     free(path);
     const unsigned char jpeg[] = {0xFF, 0xD8, 0xFF, 0xC0, 0, 17, 8, 0, 0, 0, 5, 3, 1, 0x22, 0};
     path = write_tmp("zero.jpg", jpeg, sizeof jpeg);
@@ -285,9 +297,9 @@ static void wrong_files_are_named_for_what_they_are(void **state)
         size_t size;
         const char *text;
     } files[] = {
-        {"a.jpg", "RIFF\x10\0\0\0WEBPVP8 ", 16, "a WebP picture"},
+        {"a.jpg", "RIFF\x10\0\0\0WEBPVP8 ", 16, "truncated WebP"},
         {"a.png", "GIF89a\1\0\1\0", 10, "a GIF picture"},
-        {"b.png", "BM\x36\0\0\0", 6, "a BMP picture"},
+        {"b.png", "BM\x36\0\0\0", 6, "truncated BMP"},
         {"b.jpg",
          "\0\0\0\x18"
          "ftypheic",
@@ -298,8 +310,8 @@ static void wrong_files_are_named_for_what_they_are(void **state)
          12, "AVIF"},
         {"c.png", "<!DOCTYPE html>", 15, "an HTML page"},
         {"d.png", "\0\0\0\0\0\0\0\0", 8, "begin with zeros"},
-        {"e.png", "hello", 5, "neither JPEG nor PNG (5 bytes"},
-        {"f.png", "x", 1, "neither JPEG nor PNG"},
+        {"e.png", "hello", 5, "neither JPEG, PNG, WebP nor BMP (5 bytes"},
+        {"f.png", "x", 1, "neither JPEG, PNG, WebP nor BMP"},
         {"g.jpg", "\xFF\xD8\xFF", 3, "truncated JPEG"},
         {"h.png", "\x89PNG\r\n\x1A\n", 8, "truncated PNG"},
     };
@@ -309,7 +321,7 @@ static void wrong_files_are_named_for_what_they_are(void **state)
         int w = 0;
         assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, files[i].text);
         assert_non_null(strstr(dr_error_message(), path));
-        assert_error(dr_image_probe(path, &w, NULL, NULL), DR_FORMAT, files[i].text);
+        assert_error(dr_image_probe(path, NULL, &w, NULL, NULL), DR_FORMAT, files[i].text);
         free(path);
     }
 }
@@ -321,14 +333,14 @@ static void missing_empty_unreadable_and_directories(void **state)
     int w = 0;
     char *path = path_in_tmp("missing.png");
     assert_error(dr_image_load(path, NULL, &img), DR_IO, "No such file");
-    assert_error(dr_image_probe(path, &w, NULL, NULL), DR_IO, "No such file");
+    assert_error(dr_image_probe(path, NULL, &w, NULL, NULL), DR_IO, "No such file");
     assert_int_equal(mkfifo(path, 0600), 0);
     assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "not a regular file");
     free(path);
     assert_error(dr_image_load(dr_test_tmpdir(), NULL, &img), DR_FORMAT, "is a directory");
     path = write_tmp("empty.jpg", "", 0);
     assert_error(dr_image_load(path, NULL, &img), DR_FORMAT, "the file is empty");
-    assert_error(dr_image_probe(path, &w, NULL, NULL), DR_FORMAT, "the file is empty");
+    assert_error(dr_image_probe(path, NULL, &w, NULL, NULL), DR_FORMAT, "the file is empty");
     free(path);
     if (geteuid() != 0) { /* root reads everything */
         path = write_tmp("locked.jpg", "x", 1);

@@ -71,7 +71,7 @@ static void auto_takes_area_unless_a_side_grows(void **state)
         int h = sizes[i][1];
         dr_image got = {0};
         dr_image want = {0};
-        assert_ok(dr_resize_auto(&src, w, h, &got));
+        assert_ok(dr_image_resize(&src, w, h, DR_RESIZE_AUTO, &got));
         assert_ok(dr_image_resize(&src, w, h,
                                   w <= 40 && h <= 30 ? DR_RESIZE_AREA : DR_RESIZE_LANCZOS, &want));
         assert_memory_equal(got.pixels, want.pixels, (size_t)w * (size_t)h * 3);
