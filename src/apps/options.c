@@ -230,95 +230,14 @@ static dr_status check_buckets(const dr_options *o, int width, int height)
 
 /* --- optimizer and schedule ------------------------------------------------------------------ */
 
-static dr_status take_beta(const char *text, size_t n, double *out)
+dr_status dr_options_optimizer(const dr_options *o, dr_optim_settings *out)
 {
-    char number[64];
-    if (n < sizeof number) {
-        memcpy(number, text, n);
-        number[n] = '\0';
+    dr_optim_kind kind = DR_OPTIM_ADAMW;
+    const char *name = dr_opt_str(o, DR_OPT_optimizer_type);
+    if (name != NULL && name[0] != '\0') {
+        DR_TRY(dr_optim_kind_from_name(name, &kind));
     }
-    if (n >= sizeof number || !dr_parse_f64(number, out) || *out < 0.0 || *out >= 1.0) {
-        DR_FAIL(DR_INVALID,
-                "--optimizer_args betas: found '%.*s', expected a number in 0..1, 1 "
-                "excluded",
-                (int)n, text);
-    }
-    return DR_OK;
-}
-
-/* "0.9,0.999", in brackets or not. */
-static dr_status take_betas(const char *text, dr_adamw_options *out)
-{
-    size_t n = strlen(text);
-    bool brackets = n >= 2 && (text[0] == '(' || text[0] == '[');
-    const char *begin = brackets ? text + 1 : text;
-    const char *end = brackets ? text + n - 1 : text + n;
-    const char *comma = strchr(begin, ',');
-    if (comma == NULL || comma > end) {
-        DR_FAIL(DR_INVALID,
-                "--optimizer_args betas: found '%s', expected two numbers such as "
-                "0.9,0.999",
-                text);
-    }
-    DR_TRY(take_beta(begin, (size_t)(comma - begin), &out->beta1));
-    DR_TRY(take_beta(comma + 1, (size_t)(end - comma - 1), &out->beta2));
-    return DR_OK;
-}
-
-static dr_status take_nonnegative(const char *key, const char *text, double *out)
-{
-    if (!dr_parse_f64(text, out) || *out < 0.0) {
-        DR_FAIL(DR_INVALID, "--optimizer_args %s: found '%s', expected a number >= 0", key, text);
-    }
-    return DR_OK;
-}
-
-static dr_status take_adamw_argument(const char *key, const char *value, dr_adamw_options *out)
-{
-    static const char *const later[] = {"amsgrad",    "foreach",        "maximize",
-                                        "capturable", "differentiable", "fused"};
-    if (strcmp(key, "weight_decay") == 0) {
-        return take_nonnegative(key, value, &out->weight_decay);
-    }
-    if (strcmp(key, "eps") == 0) {
-        return take_nonnegative(key, value, &out->eps);
-    }
-    if (strcmp(key, "betas") == 0) {
-        return take_betas(value, out);
-    }
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        if (strcmp(key, later[i]) == 0 && strcmp(value, "False") != 0) {
-            DR_FAIL(DR_UNSUPPORTED,
-                    "--optimizer_args %s is not available; available: "
-                    "weight_decay, betas, eps",
-                    key);
-        }
-        if (strcmp(key, later[i]) == 0) {
-            return DR_OK;
-        }
-    }
-    DR_FAIL(DR_INVALID,
-            "--optimizer_args: AdamW has no setting '%s'; expected weight_decay, betas "
-            "or eps",
-            key);
-}
-
-dr_status dr_options_adamw(const dr_options *o, dr_adamw_options *out)
-{
-    *out = (dr_adamw_options){.weight_decay = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
-    const dr_strv *list = dr_opt_list(o, DR_OPT_optimizer_args);
-    for (size_t i = 0; i < list->n; i++) {
-        const char *equals = strchr(list->at[i], '=');
-        char key[64];
-        size_t n = equals != NULL ? (size_t)(equals - list->at[i]) : 0;
-        if (n == 0 || n >= sizeof key) {
-            DR_FAIL(DR_INVALID, "--optimizer_args: found '%s', expected key=value", list->at[i]);
-        }
-        memcpy(key, list->at[i], n);
-        key[n] = '\0';
-        DR_TRY(take_adamw_argument(key, equals + 1, out));
-    }
-    return DR_OK;
+    return dr_optim_settings_parse(kind, dr_opt_list(o, DR_OPT_optimizer_args), out);
 }
 
 static dr_status check_schedule(const dr_options *o)
@@ -380,7 +299,7 @@ static void apply_implications(dr_options *o)
 dr_status dr_options_check(dr_options *o)
 {
     char extension[64];
-    dr_adamw_options adamw;
+    dr_optim_settings optimizer;
     int width = 0;
     int height = 0;
     DR_TRY(check_exclusions(o));
@@ -392,7 +311,7 @@ dr_status dr_options_check(dr_options *o)
     if (dr_opt_flag(o, DR_OPT_enable_bucket)) {
         DR_TRY(check_buckets(o, width, height));
     }
-    DR_TRY(dr_options_adamw(o, &adamw));
+    DR_TRY(dr_options_optimizer(o, &optimizer));
     DR_TRY(check_schedule(o));
     DR_TRY(dr_options_caption_extension(o, extension, sizeof extension));
     apply_implications(o);

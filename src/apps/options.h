@@ -11,6 +11,7 @@
 #define DR_APPS_OPTIONS_H
 
 #include "base/optparse.h"
+#include "train/optimizer_settings.h"
 
 enum dr_option_id {
 #define GROUP(id, title)                                                 DR_OPT_GROUP_##id,
@@ -46,11 +47,8 @@ void dr_options_help(dr_program program, dr_str *out);
 /* --resolution as width and height, multiples of 64. */
 DR_MUST_USE dr_status dr_options_resolution(const dr_options *o, int *width, int *height);
 
-typedef struct dr_adamw_options {
-    double weight_decay, beta1, beta2, eps;
-} dr_adamw_options;
-/* --optimizer_args over torch's defaults (0.01, 0.9, 0.999, 1e-8). */
-DR_MUST_USE dr_status dr_options_adamw(const dr_options *o, dr_adamw_options *out);
+/* --optimizer_type and --optimizer_args over the defaults of its package. */
+DR_MUST_USE dr_status dr_options_optimizer(const dr_options *o, dr_optim_settings *out);
 
 /* The ending of caption files with its dot, into buf (--caption_extention wins when given). */
 DR_MUST_USE dr_status dr_options_caption_extension(const dr_options *o, char *buf, size_t size);

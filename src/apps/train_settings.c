@@ -72,12 +72,7 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
 
 static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
 {
-    dr_adamw_options adamw;
-    DR_TRY(dr_options_adamw(o, &adamw));
-    c->beta1 = adamw.beta1;
-    c->beta2 = adamw.beta2;
-    c->eps = adamw.eps;
-    c->weight_decay = adamw.weight_decay;
+    DR_TRY(dr_options_optimizer(o, &c->optimizer));
     c->lr = dr_opt_float(o, DR_OPT_learning_rate);
     c->lr_text_encoder = dr_opt_float_or(o, DR_OPT_learning_rate_te, c->lr);
     c->max_grad_norm = dr_opt_float(o, DR_OPT_max_grad_norm);

@@ -118,7 +118,7 @@ dr_status dr_run_plan_memory(dr_run *r)
     const memory_plan p = {
         .weights = (uint64_t)r->net.n_values * sizeof(float),
         .gradients = (uint64_t)n_trained * sizeof(float),
-        .optimizer = 2 * (uint64_t)n_trained * sizeof(float),
+        .optimizer = dr_optimizer_state_bytes(r->optimizer),
         .activations = peak,
         .exchange = dr_reducer_plan_bytes(
             r->dist, &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves, .n_elems = n_trained}),

@@ -62,8 +62,6 @@ dr_status dr_network_load(dr_network *n, const dr_model_file *file)
     DR_TRY(alloc_floats(n, n->n_values, &n->values));
     if (n->o.train) {
         DR_TRY(alloc_floats(n, n_trained, &n->grads));
-        DR_TRY(alloc_floats(n, n_trained, &n->m));
-        DR_TRY(alloc_floats(n, n_trained, &n->v));
     }
     int64_t n_text = n->text_params.n_elems;
     float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
@@ -84,8 +82,6 @@ void dr_network_deinit(dr_network *n)
     dr_unet_run_destroy(n->unet_run);
     n->o.backend->device->free(n->values);
     n->o.backend->device->free(n->grads);
-    n->o.backend->device->free(n->m);
-    n->o.backend->device->free(n->v);
     dr_params_deinit(&n->text_params);
     dr_params_deinit(&n->unet_params);
     dr_arena_deinit(&n->arena);

@@ -2,10 +2,9 @@
  * train/network.h - the networks of a run, their flat memory, and one leaf of a step.
  *
  * Layer:    train.
- * Memory:   values = [text encoder | U-Net] in one device allocation, gradients and the two AdamW
- *           moments likewise over the trained part, which is a suffix of it: backward finishes it
- *           from the end to the start. The VAE has memory of its own, freed when latents are
- * cached.
+ * Memory:   values = [text encoder | U-Net] in one device allocation, gradients likewise over the
+ *           trained part, which is a suffix of it: backward finishes it from the end to the start.
+ *           The VAE has memory of its own, freed when latents are cached.
  */
 #ifndef DR_TRAIN_NETWORK_H
 #define DR_TRAIN_NETWORK_H
@@ -36,13 +35,13 @@ typedef struct dr_network {
     dr_unet_run *unet_run;
     int64_t n_values;      /* elements of values */
     int64_t first_trained; /* trained part: [first_trained, n_values) */
-    float *values, *grads, *m, *v;
+    float *values, *grads;
 } dr_network;
 
 /* Builds the networks of the model (not loaded, no memory). */
 DR_MUST_USE dr_status dr_network_init(dr_network *n, const dr_model_config *config,
                                       const dr_network_options *o);
-/* Allocates values and, for training, gradients and moments (zero); binds and loads the weights. */
+/* Allocates values and, for training, gradients (zero); binds and loads the weights. */
 DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
 void dr_network_deinit(dr_network *n);
 /* Trained parameters of each network, without holes. */

@@ -10,7 +10,10 @@
 #include "train/dump.h"
 #include "train/latents.h"
 #include "train/network.h"
+#include "train/optimizer.h"
 #include "train/train.h"
+
+enum { DR_GROUP_UNET, DR_GROUP_TEXT_ENCODER, DR_GROUP_COUNT };
 
 typedef struct dr_run {
     const dr_train_config *c;
@@ -24,6 +27,8 @@ typedef struct dr_run {
     dr_tokenizer *tokenizer;
     dr_schedule noise_schedule;
     dr_lr_schedule lr;
+    dr_optim_group groups[DR_GROUP_COUNT];
+    dr_optimizer *optimizer;
     dr_reducer *reducer;
     dr_pool *pool;
     dr_dump *dump;
@@ -41,6 +46,8 @@ typedef struct dr_run {
  * the flags that help. Prints the plan on rank 0.
  */
 DR_MUST_USE dr_status dr_run_plan_memory(dr_run *r);
+/* The parameter groups of the run and its optimizer, without memory. */
+DR_MUST_USE dr_status dr_run_create_optimizer(dr_run *r);
 typedef struct dr_leaf_host { /* host side of a leaf, arrays of batch_size */
     int32_t *timesteps;
     float *loss_weights;

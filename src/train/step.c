@@ -1,5 +1,6 @@
 /*
- * One optimizer step: this rank's leaves, the reduction, clipping, AdamW, and what is said of it.
+ * One optimizer step: this rank's leaves, the reduction, clipping, the optimizer, and what is said
+ * of it.
  */
 #include "base/clock.h"
 #include "ops/optimizer_ops.h"
@@ -119,55 +120,18 @@ static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
     return st;
 }
 
-/* AdamW over every run of consecutive trainable parameters of a set. */
-static dr_status update_set(dr_run *r, dr_context *cx, const dr_params *set, int64_t shift,
-                            const dr_adamw_args *settings)
-{
-    for (size_t i = 0; i < set->n; i++) {
-        if (!set->at[i]->trainable) {
-            continue;
-        }
-        int64_t begin = set->at[i]->offset + shift;
-        while (i + 1 < set->n && set->at[i + 1]->trainable) {
-            i++;
-        }
-        int64_t n = set->at[i]->offset + set->at[i]->n + shift - begin;
-        int64_t at = begin - r->net.first_trained;
-        dr_tensor p = dr_tensor_of(r->net.values + begin, DR_F32, 1, &n);
-        dr_tensor g = dr_tensor_of(r->net.grads + at, DR_F32, 1, &n);
-        dr_tensor m = dr_tensor_of(r->net.m + at, DR_F32, 1, &n);
-        dr_tensor v = dr_tensor_of(r->net.v + at, DR_F32, 1, &n);
-        dr_adamw_args a = *settings;
-        a.p = &p;
-        a.g = &g;
-        a.m = &m;
-        a.v = &v;
-        DR_TRY(dr_adamw(cx, &a));
-    }
-    return DR_OK;
-}
-
 static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool text, double norm)
 {
     const dr_train_config *c = r->c;
-    double factor = dr_lr_factor(&r->lr, global_step);
+    const bool frozen[DR_GROUP_COUNT] = {[DR_GROUP_TEXT_ENCODER] = !text};
     double clip = 1.0;
     if (c->max_grad_norm > 0.0 && c->max_grad_norm / (norm + 1e-6) < 1.0) { /* torch's clip */
         clip = c->max_grad_norm / (norm + 1e-6);
     }
-    dr_adamw_args a = {.lr = (float)(c->lr * factor),
-                       .beta1 = (float)c->beta1,
-                       .beta2 = (float)c->beta2,
-                       .eps = (float)c->eps,
-                       .weight_decay = (float)c->weight_decay,
-                       .grad_scale = (float)clip,
-                       .step = global_step + 1};
-    DR_TRY(update_set(r, cx, &r->net.unet_params, r->net.text_params.n_elems, &a));
-    if (text) {
-        a.lr = (float)(c->lr_text_encoder * factor);
-        DR_TRY(update_set(r, cx, &r->net.text_params, 0, &a));
-    }
-    return DR_OK;
+    return dr_optimizer_step(r->optimizer, cx,
+                             &(dr_optim_step){.lr_factor = dr_lr_factor(&r->lr, global_step),
+                                              .grad_scale = clip,
+                                              .frozen = frozen});
 }
 
 static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step,

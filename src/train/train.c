@@ -113,10 +113,20 @@ static dr_status plan_steps(dr_run *r)
     return dr_lr_schedule_check(&r->lr);
 }
 
+static dr_status begin_optimizer(dr_run *r)
+{
+    dr_context cx;
+    dr_context_init(&cx, r->backend, r->pool, r->c->threads);
+    DR_TRY(dr_optimizer_alloc(r->optimizer, r->backend->device));
+    return dr_optimizer_begin(r->optimizer, &cx);
+}
+
 static dr_status load(dr_run *r)
 {
+    DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_run_plan_memory(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_network_load(&r->net, r->file)));
+    DR_TRY(dr_dist_agree(r->dist, begin_optimizer(r)));
     dr_info("training: U-Net %lld parameters, text encoder %lld%s",
             (long long)dr_network_trained_count(&r->net, false),
             (long long)dr_network_trained_count(&r->net, true),
@@ -218,6 +228,7 @@ static void release(dr_run *r)
     dr_reducer_destroy(r->reducer);
     dr_pool_destroy(r->pool);
     dr_latents_destroy(r->latents);
+    dr_optimizer_destroy(r->optimizer);
     dr_network_deinit(&r->net);
     dr_model_file_close(r->file);
     dr_dump_destroy(r->dump);

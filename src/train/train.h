@@ -11,6 +11,7 @@
 #include "dist/dist.h"
 #include "train/lr_schedule.h"
 #include "train/model_file.h"
+#include "train/optimizer_settings.h"
 #include "train/progress.h"
 
 #define DR_TRAIN_TO_THE_END INT64_MAX
@@ -37,7 +38,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     int clip_skip;             /* 1: none */
     int64_t stop_text_encoder; /* train it in steps 0 .. this-1; 0 or less: never */
     double lr, lr_text_encoder;
-    double beta1, beta2, eps, weight_decay;
+    dr_optim_settings optimizer;
     double max_grad_norm; /* 0: no clipping */
     dr_lr_kind lr_kind;
     double warmup; /* steps, or below 1 a fraction of the run */

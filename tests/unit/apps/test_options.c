@@ -92,8 +92,8 @@ static void values_are_typed(void **state)
     assert_int_equal(dr_opt_int_or(&o, DR_OPT_seed, 7), 7);
     assert_true(dr_opt_flag(&o, DR_OPT_cache_latents));
     assert_false(dr_opt_flag(&o, DR_OPT_flip_aug));
-    dr_adamw_options adamw;
-    assert_ok(dr_options_adamw(&o, &adamw));
+    dr_optim_settings adamw;
+    assert_ok(dr_options_optimizer(&o, &adamw));
     assert_true(adamw.weight_decay == 0.0 && adamw.beta1 == 0.8 && adamw.beta2 == 0.95 &&
                 adamw.eps == 1e-6);
     char extension[16];
