@@ -128,6 +128,16 @@ int64_t dr_json_int_value(const dr_json_value *v)
     return json_integer_value(to_jansson(v));
 }
 
+double dr_json_real_value(const dr_json_value *v)
+{
+    return json_number_value(to_jansson(v));
+}
+
+bool dr_json_bool_value(const dr_json_value *v)
+{
+    return json_is_true(to_jansson(v));
+}
+
 const char *dr_json_string_value(const dr_json_value *v)
 {
     const char *text = json_string_value(to_jansson(v));

@@ -78,8 +78,12 @@ typedef struct dr_json_iter { /* start with {0} */
 } dr_json_iter;
 /* Next member of an object, in the file's order; false at the end. */
 bool dr_json_next(const dr_json_value *object, dr_json_iter *it);
-/* The value of an INT (0 for others) and of a STRING ("" for others). */
+/* The value of an INT, of a REAL or INT (0 for others), of a BOOL (false for others) and of a
+ * STRING
+ * ("" for others). */
 int64_t dr_json_int_value(const dr_json_value *v);
+double dr_json_real_value(const dr_json_value *v);
+bool dr_json_bool_value(const dr_json_value *v);
 const char *dr_json_string_value(const dr_json_value *v);
 
 /* True when text is valid UTF-8 (what a JSON string may hold). */
