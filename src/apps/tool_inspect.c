@@ -65,7 +65,7 @@ static const struct {
                          {"other", ""}};
 
 typedef struct file_report {
-    dr_safetensors *file;
+    dr_tensor_file *file;
     dr_model_kind kind;
     uint64_t bytes; /* of tensors */
     count total, dtype[MAX_DTYPES], part[N_PARTS];
@@ -98,7 +98,7 @@ static count *find_count(count *list, int *n, const char *name)
     return &list[(*n)++];
 }
 
-static void add(count *c, const dr_safetensors_tensor *t)
+static void add(count *c, const dr_file_tensor *t)
 {
     c->tensors++;
     c->params += t->n_elems;
@@ -109,8 +109,8 @@ static void measure(file_report *r)
     for (int i = 0; i < N_PARTS; i++) {
         r->part[i].name = part_names[i].name;
     }
-    for (size_t i = 0; i < dr_safetensors_count(r->file); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(r->file, i);
+    for (size_t i = 0; i < dr_tensor_file_count(r->file); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(r->file, i);
         int part = 0;
         while (!dr_str_starts(t->name, part_names[part].start)) {
             part++;
@@ -128,7 +128,7 @@ static dr_status add_file(report *r, const char *path)
 {
     r->files = dr_xrealloc(r->files, r->n + 1, sizeof *r->files);
     r->files[r->n] = (file_report){0};
-    DR_TRY(dr_safetensors_open(&r->files[r->n].file, path));
+    DR_TRY(dr_tensor_file_open(&r->files[r->n].file, path));
     measure(&r->files[r->n++]);
     return DR_OK;
 }
@@ -183,14 +183,14 @@ static dr_status gather(report *r, const char *path)
 static void release(report *r)
 {
     for (size_t i = 0; i < r->n; i++) {
-        dr_safetensors_close(r->files[i].file);
+        dr_tensor_file_close(r->files[i].file);
     }
     free(r->files);
 }
 
 /* ---- text ---------------------------------------------------------------------------------- */
 
-static void print_shape(dr_str *s, const dr_safetensors_tensor *t)
+static void print_shape(dr_str *s, const dr_file_tensor *t)
 {
     dr_str_add(s, "[");
     for (int i = 0; i < t->rank; i++) {
@@ -206,11 +206,11 @@ static void print_count(dr_str *s, const count *c)
 }
 
 /* Metadata can be long (tag frequencies of a LoRA): the first characters; --json has all. */
-static void print_meta(dr_str *s, const dr_safetensors *file)
+static void print_meta(dr_str *s, const dr_tensor_file *file)
 {
     enum { SHOWN = 200 };
-    for (size_t i = 0; i < dr_safetensors_meta_count(file); i++) {
-        const dr_safetensors_meta m = dr_safetensors_meta_at(file, i);
+    for (size_t i = 0; i < dr_tensor_file_meta_count(file); i++) {
+        const dr_safetensors_meta m = dr_tensor_file_meta_at(file, i);
         dr_str one = {0};
         dr_json_add_string(&one, m.value); /* control characters must not reach a terminal */
         size_t n = one.len;
@@ -233,7 +233,7 @@ static void print_file(dr_str *s, const file_report *r, bool tensors)
 {
     char bytes[24];
     dr_format_bytes(r->bytes, bytes);
-    dr_str_printf(s, "%s: %s, %s\n", dr_safetensors_path(r->file), dr_model_kind_label(r->kind),
+    dr_str_printf(s, "%s: %s, %s\n", dr_tensor_file_path(r->file), dr_model_kind_label(r->kind),
                   bytes);
     print_count(s, &(count){"all", r->total.tensors, r->total.params});
     for (int i = 0; r->single && i < N_PARTS; i++) {
@@ -245,8 +245,8 @@ static void print_file(dr_str *s, const file_report *r, bool tensors)
         print_count(s, &r->dtype[i]);
     }
     print_meta(s, r->file);
-    for (size_t i = 0; tensors && i < dr_safetensors_count(r->file); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(r->file, i);
+    for (size_t i = 0; tensors && i < dr_tensor_file_count(r->file); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(r->file, i);
         dr_str name = {0};
         dr_json_add_string(&name, t->name);
         dr_str_printf(s, "  %.*s %s ", (int)name.len - 2, name.data + 1, t->dtype_name);
@@ -291,11 +291,11 @@ static void json_counts(dr_str *s, const char *key, const count *list, int n)
     dr_str_add(s, "}");
 }
 
-static void json_tensors(dr_str *s, const dr_safetensors *file)
+static void json_tensors(dr_str *s, const dr_tensor_file *file)
 {
     dr_str_add(s, ", \"tensors\": [");
-    for (size_t i = 0; i < dr_safetensors_count(file); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(file, i);
+    for (size_t i = 0; i < dr_tensor_file_count(file); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(file, i);
         dr_str_add(s, i > 0 ? ",\n  {\"name\": " : "\n  {\"name\": ");
         dr_json_add_string(s, t->name);
         dr_str_add(s, ", \"dtype\": ");
@@ -310,7 +310,7 @@ static void json_tensors(dr_str *s, const dr_safetensors *file)
 static void json_file(dr_str *s, const file_report *r, bool tensors)
 {
     dr_str_add(s, "{\"path\": ");
-    dr_json_add_string(s, dr_safetensors_path(r->file));
+    dr_json_add_string(s, dr_tensor_file_path(r->file));
     dr_str_add(s, ", \"kind\": ");
     dr_json_add_string(s, dr_model_kind_label(r->kind));
     dr_str_printf(s, ", \"n_tensors\": %lld, \"n_parameters\": %lld, \"tensor_bytes\": %llu",
@@ -321,8 +321,8 @@ static void json_file(dr_str *s, const file_report *r, bool tensors)
         json_counts(s, "parts", r->part, N_PARTS);
     }
     dr_str_add(s, ", \"metadata\": {");
-    for (size_t i = 0; i < dr_safetensors_meta_count(r->file); i++) {
-        const dr_safetensors_meta m = dr_safetensors_meta_at(r->file, i);
+    for (size_t i = 0; i < dr_tensor_file_meta_count(r->file); i++) {
+        const dr_safetensors_meta m = dr_tensor_file_meta_at(r->file, i);
         dr_str_add(s, i > 0 ? ", " : "");
         dr_json_add_string(s, m.key);
         dr_str_add(s, ": ");

@@ -95,50 +95,88 @@ uint16_t dr_f32_to_bf16(float f)
     return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
-static double load_element(const void *p, dr_dtype t, size_t i)
+/* Elements are read and written by memcpy, which any address allows and compilers turn into moves.
+ */
+static double load_element(const char *p, dr_dtype t)
 {
+    double d;
+    float f;
+    uint16_t h;
     switch (t) {
     case DR_F64:
-        return ((const double *)p)[i];
+        memcpy(&d, p, sizeof d);
+        return d;
     case DR_F32:
-        return (double)((const float *)p)[i];
+        memcpy(&f, p, sizeof f);
+        return (double)f;
     case DR_F16:
-        return (double)dr_f16_to_f32(((const uint16_t *)p)[i]);
+        memcpy(&h, p, sizeof h);
+        return (double)dr_f16_to_f32(h);
     case DR_BF16:
-        return (double)dr_bf16_to_f32(((const uint16_t *)p)[i]);
+        memcpy(&h, p, sizeof h);
+        return (double)dr_bf16_to_f32(h);
     default:
         DR_CHECK(false, "cannot convert from %s", dr_dtype_name(t));
     }
     return 0.0;
 }
 
-static void store_element(void *p, dr_dtype t, size_t i, double v)
+static void store_element(char *p, dr_dtype t, double v)
 {
+    const float f = (float)v;
+    uint16_t h = 0;
     switch (t) {
     case DR_F64:
-        ((double *)p)[i] = v;
+        memcpy(p, &v, sizeof v);
         return;
     case DR_F32:
-        ((float *)p)[i] = (float)v;
+        memcpy(p, &f, sizeof f);
         return;
     case DR_F16:
-        ((uint16_t *)p)[i] = dr_f32_to_f16((float)v);
-        return;
+        h = dr_f32_to_f16(f);
+        break;
     case DR_BF16:
-        ((uint16_t *)p)[i] = dr_f32_to_bf16((float)v);
-        return;
+        h = dr_f32_to_bf16(f);
+        break;
     default:
         DR_CHECK(false, "cannot convert to %s", dr_dtype_name(t));
     }
+    memcpy(p, &h, sizeof h);
 }
+
+/* The pairs of which a model has billions, each a loop that the compiler can vectorise. */
+#define CONVERT_LOOP(name, from, to, expr)                                                         \
+    static void name(char *dst, const char *src, size_t n)                                         \
+    {                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            from v;                                                                                \
+            memcpy(&v, src + i * sizeof v, sizeof v);                                              \
+            const to w = expr;                                                                     \
+            memcpy(dst + i * sizeof w, &w, sizeof w);                                              \
+        }                                                                                          \
+    }
+CONVERT_LOOP(f16_to_f32, uint16_t, float, dr_f16_to_f32(v))
+CONVERT_LOOP(bf16_to_f32, uint16_t, float, dr_bf16_to_f32(v))
+CONVERT_LOOP(f32_to_f16, float, uint16_t, dr_f32_to_f16(v))
+CONVERT_LOOP(f32_to_bf16, float, uint16_t, dr_f32_to_bf16(v))
+#undef CONVERT_LOOP
 
 void dr_convert(void *dst, dr_dtype dst_type, const void *src, dr_dtype src_type, size_t n)
 {
     if (dst_type == src_type) {
         memcpy(dst, src, n * dr_dtype_size(src_type));
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        store_element(dst, dst_type, i, load_element(src, src_type, i));
+    } else if (src_type == DR_F16 && dst_type == DR_F32) {
+        f16_to_f32(dst, src, n);
+    } else if (src_type == DR_BF16 && dst_type == DR_F32) {
+        bf16_to_f32(dst, src, n);
+    } else if (src_type == DR_F32 && dst_type == DR_F16) {
+        f32_to_f16(dst, src, n);
+    } else if (src_type == DR_F32 && dst_type == DR_BF16) {
+        f32_to_bf16(dst, src, n);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            store_element((char *)dst + i * dr_dtype_size(dst_type), dst_type,
+                          load_element((const char *)src + i * dr_dtype_size(src_type), src_type));
+        }
     }
 }

@@ -38,7 +38,8 @@ float dr_f16_to_f32(uint16_t h);
 uint16_t dr_f32_to_f16(float f);
 float dr_bf16_to_f32(uint16_t h);
 uint16_t dr_f32_to_bf16(float f);
-/* n floating-point elements (F64, F32, F16, BF16) from one type to another; equal types copy. */
+/* n floating-point elements (F64, F32, F16, BF16) from one type to another; equal types copy.
+ * Neither side need be aligned; they do not overlap. */
 void dr_convert(void *dst, dr_dtype dst_type, const void *src, dr_dtype src_type, size_t n);
 
 #endif

@@ -13,7 +13,6 @@ static const double default_scale = 0.18215;
 
 static const char heads_key[] =
     "dreamrun.attention_head_dim"; /* head counts, as Diffusers calls it */
-static const char prediction_key[] = "dreamrun.prediction_type";
 
 typedef struct fact { /* a number */
     dr_model_part part;
@@ -107,9 +106,9 @@ static const fact facts[] = {
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
-static dr_status read_heads(dr_unet_config *c, const dr_safetensors *s)
+static dr_status read_heads(dr_unet_config *c, const dr_tensor_file *s)
 {
-    const char *text = dr_safetensors_meta_get(s, heads_key);
+    const char *text = dr_tensor_file_meta_get(s, heads_key);
     dr_json_doc *d = NULL;
     dr_json_ints heads = {0};
     if (text == NULL) {
@@ -131,10 +130,10 @@ static dr_status read_heads(dr_unet_config *c, const dr_safetensors *s)
     return st;
 }
 
-static dr_status read_numbers(dr_model_config *c, dr_model_part part, const dr_safetensors *s)
+static dr_status read_numbers(dr_model_config *c, dr_model_part part, const dr_tensor_file *s)
 {
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
-        const char *text = dr_safetensors_meta_get(s, facts[i].key);
+        const char *text = dr_tensor_file_meta_get(s, facts[i].key);
         double v = 0.0;
         if (facts[i].part != part || text == NULL) {
             continue;
@@ -148,28 +147,13 @@ static dr_status read_numbers(dr_model_config *c, dr_model_part part, const dr_s
     return DR_OK;
 }
 
-/* Ours, or sd-scripts' modelspec.prediction_type ("epsilon", "v"). */
-static void read_prediction(dr_model_config *c, bool *known, const dr_safetensors *s)
-{
-    const char *text = dr_safetensors_meta_get(s, prediction_key);
-    if (text == NULL) {
-        text = dr_safetensors_meta_get(s, "modelspec.prediction_type");
-    }
-    *known = text != NULL;
-    c->v_prediction = text != NULL && text[0] == 'v';
-}
-
-dr_status dr_model_facts_read(dr_model_config *c, dr_model_part part, bool *v_known,
-                              const dr_safetensors *s)
+dr_status dr_model_facts_read(dr_model_config *c, dr_model_part part, const dr_tensor_file *s)
 {
     dr_status st = part == DR_PART_UNET ? read_heads(&c->unet, s) : DR_OK;
     if (st == DR_OK) {
         st = read_numbers(c, part, s);
     }
-    if (v_known != NULL) {
-        read_prediction(c, v_known, s);
-    }
-    return st == DR_OK ? DR_OK : dr_error_prefix(st, "%s", dr_safetensors_path(s));
+    return st == DR_OK ? DR_OK : dr_error_prefix(st, "%s", dr_tensor_file_path(s));
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
@@ -205,7 +189,7 @@ size_t dr_model_facts_write(const dr_model_config *c, dr_arena *arena,
     }
     if (c->v2 || c->v_prediction) { /* SD 2.x has both kinds, SD 1.x hardly ever v */
         out[n++] =
-            (dr_safetensors_meta){prediction_key, c->v_prediction ? "v_prediction" : "epsilon"};
+            (dr_safetensors_meta){DR_FACT_PREDICTION, c->v_prediction ? "v_prediction" : "epsilon"};
     }
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
         const double v = facts[i].get(c);

@@ -5,8 +5,6 @@
 #include "train/model_file_internal.h"
 
 #include "base/file.h"
-#include "base/log.h"
-#include "io/xxh3.h"
 #include "models/unet/unet_names.h"
 #include "models/vae/vae_names.h"
 #include "text/tokenizer.h"
@@ -39,17 +37,17 @@ const char *dr_model_path(dr_model_file *f, const char *dir, const char *name)
     return kept;
 }
 
-dr_status dr_model_add_file(dr_model_file *f, const char *path, const dr_safetensors **out)
+dr_status dr_model_add_file(dr_model_file *f, const char *path, const dr_tensor_file **out)
 {
     DR_CHECK(f->n_files < DR_MODEL_MAX_FILES, "%s: too many files", path);
-    DR_TRY(dr_safetensors_open(&f->file[f->n_files], path));
+    DR_TRY(dr_tensor_file_open(&f->file[f->n_files], path));
     *out = f->file[f->n_files++];
     return DR_OK;
 }
 
 static bool shape_of(void *user, const char *name, int *rank, int64_t dim[DR_MAX_RANK])
 {
-    const dr_safetensors_tensor *t = dr_safetensors_find(user, name);
+    const dr_file_tensor *t = dr_tensor_file_find(user, name);
     if (t == NULL || t->rank > DR_MAX_RANK) {
         return false;
     }
@@ -60,7 +58,7 @@ static bool shape_of(void *user, const char *name, int *rank, int64_t dim[DR_MAX
     return true;
 }
 
-dr_shape_source dr_model_shapes(const dr_safetensors *s)
+dr_shape_source dr_model_shapes(const dr_tensor_file *s)
 {
     return (dr_shape_source){.shape_of = shape_of, .user = (void *)(uintptr_t)s};
 }
@@ -105,7 +103,7 @@ void dr_model_ldm_slice(const dr_model_config *c, dr_model_part part, dr_clip_la
 
 /* The parameter's name and shape in the files of its part, and which of two files. */
 static void source_slice(const dr_model_file *f, dr_model_part part, const dr_param *p,
-                         dr_file_slice *out, const dr_safetensors **file)
+                         dr_file_slice *out, const dr_tensor_file **file)
 {
     const dr_part_source *s = &f->part[part];
     *file = s->file;
@@ -124,23 +122,23 @@ static void source_slice(const dr_model_file *f, dr_model_part part, const dr_pa
 }
 
 /* The tensor by its name or by the other spellings that files have. */
-static const dr_safetensors_tensor *find_tensor(const dr_safetensors *file, dr_model_part part,
-                                                const char *name)
+static const dr_file_tensor *find_tensor(const dr_tensor_file *file, dr_model_part part,
+                                         const char *name)
 {
     char other[192];
-    const dr_safetensors_tensor *t = dr_safetensors_find(file, name);
+    const dr_file_tensor *t = dr_tensor_file_find(file, name);
     if (t == NULL && part == DR_PART_TEXT_ENCODER &&
         dr_clip_other_name(name, other, sizeof other)) {
-        t = dr_safetensors_find(file, other);
+        t = dr_tensor_file_find(file, other);
     }
     if (t == NULL && part == DR_PART_VAE && dr_vae_other_name(name, other, sizeof other)) {
-        t = dr_safetensors_find(file, other);
+        t = dr_tensor_file_find(file, other);
     }
     return t;
 }
 
 /* Sizes agree but for trailing ones: [C,C] and [C,C,1,1] hold the same numbers. */
-static bool same_shape(const dr_safetensors_tensor *t, const dr_file_slice *s)
+static bool same_shape(const dr_file_tensor *t, const dr_file_slice *s)
 {
     const int n = t->rank > s->rank ? t->rank : s->rank;
     for (int i = 0; i < n; i++) {
@@ -161,12 +159,12 @@ static void add_shape(dr_str *out, int rank, const int64_t *dim)
 }
 
 static dr_status fail_missing(const dr_model_file *f, dr_model_part part,
-                              const dr_safetensors *file, const dr_file_slice *want)
+                              const dr_tensor_file *file, const dr_file_slice *want)
 {
     dr_str shape = {0};
     add_shape(&shape, want->rank, want->dim);
     (void)dr_error_set(DR_FORMAT, __FILE__, __LINE__, "%s: tensor %s %s of the %s is missing: %s",
-                       dr_safetensors_path(file), want->name, dr_str_get(&shape),
+                       dr_tensor_file_path(file), want->name, dr_str_get(&shape),
                        dr_model_part_name(part),
                        f->part[part].form == DR_FORM_DIFFUSERS
                            ? "the file does not belong to the config.json beside it"
@@ -175,8 +173,8 @@ static dr_status fail_missing(const dr_model_file *f, dr_model_part part,
     return DR_FORMAT;
 }
 
-static dr_status fail_shape(dr_model_part part, const dr_safetensors *file,
-                            const dr_safetensors_tensor *t, const dr_file_slice *want)
+static dr_status fail_shape(dr_model_part part, const dr_tensor_file *file, const dr_file_tensor *t,
+                            const dr_file_slice *want)
 {
     dr_str found = {0};
     dr_str expected = {0};
@@ -185,7 +183,7 @@ static dr_status fail_shape(dr_model_part part, const dr_safetensors *file,
     const bool conv_in = part == DR_PART_UNET && t->rank == 4 &&
                          (t->shape[1] == 9 || t->shape[1] == 8) && want->dim[1] == 4;
     (void)dr_error_set(DR_FORMAT, __FILE__, __LINE__, "%s: tensor %s is %s, expected %s%s",
-                       dr_safetensors_path(file), t->name, dr_str_get(&found),
+                       dr_tensor_file_path_of(file, t), t->name, dr_str_get(&found),
                        dr_str_get(&expected),
                        conv_in ? ": an inpainting or instruct-pix2pix model, which cannot be "
                                  "trained here"
@@ -195,7 +193,7 @@ static dr_status fail_shape(dr_model_part part, const dr_safetensors *file,
     return DR_FORMAT;
 }
 
-static bool is_floating(const dr_safetensors_tensor *t)
+static bool is_floating(const dr_file_tensor *t)
 {
     return t->readable &&
            (t->dtype == DR_F64 || t->dtype == DR_F32 || t->dtype == DR_F16 || t->dtype == DR_BF16);
@@ -205,10 +203,9 @@ dr_status dr_model_place(const dr_model_file *f, dr_model_part part, const dr_pa
                          dr_place *out)
 {
     dr_file_slice want;
-    const dr_safetensors *file = NULL;
-    const void *data = NULL;
+    const dr_tensor_file *file = NULL;
     source_slice(f, part, p, &want, &file);
-    const dr_safetensors_tensor *t = find_tensor(file, part, want.name);
+    const dr_file_tensor *t = find_tensor(file, part, want.name);
     if (t == NULL) {
         return fail_missing(f, part, file, &want);
     }
@@ -217,19 +214,31 @@ dr_status dr_model_place(const dr_model_file *f, dr_model_part part, const dr_pa
     }
     if (!is_floating(t)) {
         DR_FAIL(DR_FORMAT, "%s: tensor %s has dtype %s, expected F32, F16, BF16 or F64",
-                dr_safetensors_path(file), t->name, t->dtype_name);
+                dr_tensor_file_path_of(file, t), t->name, t->dtype_name);
     }
-    DR_TRY(dr_safetensors_data(file, t, &data));
     const size_t row = t->bytes / (size_t)want.dim[0];
     *out = (dr_place){.file = file,
                       .tensor = t,
-                      .data = (const char *)data + (size_t)want.first_row * row,
+                      .offset = (size_t)want.first_row * row,
                       .bytes = (size_t)want.n_rows * row};
     return DR_OK;
 }
 
+dr_status dr_place_data(const dr_place *place, const void **data)
+{
+    const void *whole = NULL;
+    DR_TRY(dr_tensor_file_data(place->file, place->tensor, &whole));
+    *data = (const char *)whole + place->offset;
+    return DR_OK;
+}
+
+void dr_place_release(const dr_place *place)
+{
+    dr_tensor_file_release(place->file, place->tensor);
+}
+
 /* True when a parameter of the set lies in t. */
-static bool is_used(const dr_model_file *f, const dr_params *set, const dr_safetensors_tensor *t)
+static bool is_used(const dr_model_file *f, const dr_params *set, const dr_file_tensor *t)
 {
     for (size_t i = 0; i < set->n; i++) {
         dr_place place;
@@ -246,16 +255,16 @@ static dr_status check_unknown(const dr_model_file *f, const dr_params *set)
     const dr_part_source *s = &f->part[DR_PART_UNET];
     const char *prefix = s->form == DR_FORM_LDM ? "model.diffusion_model." : "";
     size_t n = 0;
-    for (size_t i = 0; i < dr_safetensors_count(s->file); i++) {
-        n += dr_str_starts(dr_safetensors_at(s->file, i)->name, prefix) ? 1 : 0;
+    for (size_t i = 0; i < dr_tensor_file_count(s->file); i++) {
+        n += dr_str_starts(dr_tensor_file_at(s->file, i)->name, prefix) ? 1 : 0;
     }
-    for (size_t i = 0; n != set->n && i < dr_safetensors_count(s->file); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(s->file, i);
+    for (size_t i = 0; n != set->n && i < dr_tensor_file_count(s->file); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(s->file, i);
         if (dr_str_starts(t->name, prefix) && !is_used(f, set, t)) {
             DR_FAIL(DR_FORMAT,
                     "%s: tensor %s belongs to no part of the network that the other tensors "
                     "describe: not a Stable Diffusion 1.x or 2.x U-Net",
-                    dr_safetensors_path(s->file), t->name);
+                    dr_tensor_file_path_of(s->file, t), t->name);
         }
     }
     return DR_OK;
@@ -331,20 +340,12 @@ static dr_status check_family(const dr_model_file *f, const dr_model_open_option
                 c->v2 ? "OpenCLIP's, hidden_act gelu" : "CLIP's, hidden_act quick_gelu",
                 o->v2 ? "" : "not ", family_flags(c->v2, c->v_prediction));
     }
-    if (!f->prediction_known || c->v_prediction == o->v_parameterization) {
-        return DR_OK;
-    }
-    if (!f->directory) { /* metadata is what somebody's flags were: no proof */
-        dr_warn("%s: the file's metadata says that the model predicts %s, but --v_parameterization "
-                "is %sgiven",
-                f->path, c->v_prediction ? "v" : "noise (epsilon)",
-                o->v_parameterization ? "" : "not ");
+    if (f->prediction_by == NULL || c->v_prediction == o->v_parameterization) {
         return DR_OK;
     }
     DR_FAIL(DR_INVALID,
-            "%s: scheduler/scheduler_config.json says that this model predicts %s, but "
-            "--v_parameterization is %sgiven; use %s",
-            f->path, c->v_prediction ? "v (v_prediction)" : "noise (epsilon)",
+            "%s: %s says that this model predicts %s, but --v_parameterization is %sgiven; use %s",
+            f->path, f->prediction_by, c->v_prediction ? "v (v_prediction)" : "noise (epsilon)",
             o->v_parameterization ? "" : "not ", family_flags(c->v2, c->v_prediction));
 }
 
@@ -387,6 +388,7 @@ dr_status dr_model_file_open(const dr_model_open_options *o, dr_model_file **out
     *out = NULL;
     DR_TRY(dr_model_check_path(o->path));
     dr_model_file *f = create(o->path);
+    f->threads = o->threads;
     const dr_status st = open_model(f, o);
     if (st != DR_OK) {
         dr_model_file_close(f);
@@ -405,7 +407,7 @@ dr_status dr_model_file_probe(dr_model_open_options *o, bool *told)
         o->v2 = f->config.v2;
         o->v_parameterization = f->config.v_prediction;
         if (told != NULL) {
-            *told = f->prediction_known;
+            *told = f->prediction_by != NULL;
         }
     }
     dr_model_file_close(f);
@@ -418,57 +420,8 @@ void dr_model_file_close(dr_model_file *f)
         return;
     }
     for (int i = 0; i < f->n_files; i++) {
-        dr_safetensors_close(f->file[i]);
+        dr_tensor_file_close(f->file[i]);
     }
     dr_arena_deinit(&f->arena);
     free(f);
-}
-
-/* ---- load and hash ------------------------------------------------------------------------- */
-
-dr_status dr_model_file_load(const dr_model_file *f, dr_model_part part, dr_params *set)
-{
-    for (size_t i = 0; i < set->n; i++) {
-        const dr_param *p = set->at[i];
-        dr_place place;
-        DR_CHECK(p->value.data != NULL, "%s is not bound", p->name);
-        DR_TRY(dr_model_place(f, part, p, &place));
-        dr_param_from_file_order(p, place.data, place.tensor->dtype, p->value.data, p->value.dtype);
-    }
-    return DR_OK;
-}
-
-static void hash_encoder(const dr_model_file *f, const dr_params *set, dr_str *facts)
-{
-    char hex[DR_XXH3_HEX];
-    for (size_t i = 0; i < set->n; i++) {
-        dr_place place = {0};
-        const dr_status st = dr_model_place(f, DR_PART_VAE, set->at[i], &place);
-        DR_CHECK(st == DR_OK, "%s was there at open", set->at[i]->name);
-        dr_xxh3_hex(dr_xxh3_bytes(place.data, place.bytes), hex);
-        dr_str_printf(facts, "%s %s %s\n", set->at[i]->name, place.tensor->dtype_name, hex);
-    }
-}
-
-const char *dr_model_file_vae_hash(dr_model_file *f)
-{
-    if (f->vae_hash[0] != '\0') {
-        return f->vae_hash;
-    }
-    const dr_autoencoder_config *c = &f->config.vae;
-    dr_autoencoder ae;
-    dr_arena arena;
-    dr_params set;
-    dr_str facts = {0};
-    dr_arena_init(&arena);
-    dr_params_init(&set, &arena);
-    dr_autoencoder_init(&ae, c, &set, true, false);
-    dr_str_printf(&facts, "%s groups %d\n", c->kind == DR_VAE_KL ? "kl" : "tiny",
-                  c->kind == DR_VAE_KL ? c->kl.norm_groups : 0);
-    hash_encoder(f, &set, &facts);
-    dr_xxh3_hex(dr_xxh3_bytes(facts.data, facts.len), f->vae_hash);
-    dr_str_free(&facts);
-    dr_params_deinit(&set);
-    dr_arena_deinit(&arena);
-    return f->vae_hash;
 }

@@ -2,11 +2,12 @@
  * train/model_file.h - a model on disk: where file formats and networks meet.
  *
  * Layer:    train.
- * Threads:  after open, loading may run in several threads; hash and save in one at a time.
+ * Threads:  after open, loading may be called by several threads; hash and save by one at a time.
  * Source:   spec/models.md 2, 3.3, 8.5, 9; sdscripts.md 8.
  *
- * Two forms are read and written: a Diffusers directory (.safetensors weights) and a single
- * checkpoint in LDM naming. Files are mapped; a tensor is read when it is loaded or saved.
+ * Two forms are read and written: a Diffusers directory and a single checkpoint in LDM naming, both
+ * with weights in any container that io/tensor_file.h reads. Files are mapped; a tensor is read
+ * when it is loaded or saved.
  *
  * Family: a model is of the SD 2.x kind when its text encoder is OpenCLIP's: hidden_act "gelu" in
  * a Diffusers directory, the tensors cond_stage_model.model.* in a single file. That holds for
@@ -18,7 +19,7 @@
 #ifndef DR_TRAIN_MODEL_FILE_H
 #define DR_TRAIN_MODEL_FILE_H
 
-#include "io/safetensors.h"
+#include "io/tensor_file.h"
 #include "models/clip/clip.h"
 #include "models/unet/unet.h"
 #include "models/vae/autoencoder.h"
@@ -33,10 +34,11 @@ typedef struct dr_model_config {
 typedef struct dr_model_file dr_model_file;
 
 typedef struct dr_model_open_options {
-    const char *path;        /* Diffusers directory or .safetensors file */
+    const char *path;        /* Diffusers directory, or a single file of any container */
     bool v2;                 /* --v2 */
     bool v_parameterization; /* --v_parameterization */
     const char *vae;         /* --vae; NULL: the model's own */
+    int threads;             /* that load; 0: one */
 } dr_model_open_options;
 
 /*
@@ -44,8 +46,8 @@ typedef struct dr_model_open_options {
  * floating-point dtype. No tensor is read. On error *out is NULL.
  *
  * vae may be a Diffusers VAE directory (AutoencoderKL or AutoencoderTiny), a model directory, a
- * checkpoint, a file with nothing but a VAE (with or without "first_stage_model."), or a directory
- * with TAESD's two files.
+ * checkpoint, a file with nothing but a VAE (LDM's names with or without "first_stage_model.", or
+ * Diffusers' names), or TAESD's two files: their directory, or the encoder.
  *
  * Errors: DR_FORMAT (what is missing or wrong: name, found, expected), DR_INVALID (--v2 or
  * --v_parameterization contradicts the model; no such path), DR_UNSUPPORTED (.ckpt, .pt, .bin),
@@ -77,6 +79,9 @@ DR_MUST_USE dr_status dr_model_file_load(const dr_model_file *f, dr_model_part p
  * call; the string lives as long as f.
  */
 const char *dr_model_file_vae_hash(dr_model_file *f);
+/* Computes it now. Errors: DR_FORMAT, DR_IO, DR_NOMEM of a VAE that cannot be read, at which
+ * dr_model_file_vae_hash would panic. */
+DR_MUST_USE dr_status dr_model_file_hash_vae(dr_model_file *f);
 
 typedef enum dr_save_format { DR_SAVE_SAFETENSORS, DR_SAVE_DIFFUSERS } dr_save_format;
 

@@ -20,9 +20,9 @@ typedef enum dr_part_form {
 
 typedef struct dr_part_source { /* where a part's tensors are */
     dr_part_form form;
-    const dr_safetensors *file;    /* TAESD: the encoder's */
-    const dr_safetensors *decoder; /* TAESD only */
-    const char *dir;               /* DIFFUSERS: folder with config.json */
+    const dr_tensor_file *file;    /* TAESD: the encoder's */
+    const dr_tensor_file *decoder; /* TAESD only */
+    const char *dir;               /* DIFFUSERS: folder with config.json; NULL: there is none */
     dr_clip_layout clip_layout;    /* LDM text encoder */
 } dr_part_source;
 
@@ -32,20 +32,20 @@ struct dr_model_file {
     dr_arena arena;
     const char *path;
     bool directory;
-    bool foreign_vae;      /* --vae was given */
-    bool prediction_known; /* the files say what the model predicts */
+    bool foreign_vae;          /* --vae was given */
+    const char *prediction_by; /* what says what the model predicts, for messages; NULL: nothing */
+    int threads;
     dr_model_config config;
     dr_part_source part[DR_MODEL_PARTS];
-    dr_safetensors *file[DR_MODEL_MAX_FILES]; /* owned */
+    dr_tensor_file *file[DR_MODEL_MAX_FILES]; /* owned */
     int n_files;
     char vae_hash[33]; /* "" until computed */
 };
 
 typedef struct dr_place { /* a parameter's bytes in a file, in file order */
-    const dr_safetensors *file;
-    const dr_safetensors_tensor *tensor;
-    const void *data; /* of the first element */
-    size_t bytes;
+    const dr_tensor_file *file;
+    const dr_file_tensor *tensor;
+    size_t offset, bytes; /* within the tensor's bytes */
 } dr_place;
 
 /* "unet", "text_encoder", "vae": folder names, and words for messages. */
@@ -58,15 +58,20 @@ void dr_model_part_params(const dr_model_config *c, dr_model_part part, dr_param
  */
 DR_MUST_USE dr_status dr_model_place(const dr_model_file *f, dr_model_part part, const dr_param *p,
                                      dr_place *out);
+/* Its bytes, perhaps misaligned; valid until the place is released. Errors: those of
+ * dr_tensor_file_data. */
+DR_MUST_USE dr_status dr_place_data(const dr_place *place, const void **data);
+/* Gives back the memory behind the whole tensor, which several places may share. */
+void dr_place_release(const dr_place *place);
 /* The slice of a single file in which a parameter is stored. */
 void dr_model_ldm_slice(const dr_model_config *c, dr_model_part part, dr_clip_layout layout,
                         const dr_param *p, dr_file_slice *out);
 
 /* Opens a file that f will own. */
 DR_MUST_USE dr_status dr_model_add_file(dr_model_file *f, const char *path,
-                                        const dr_safetensors **out);
-/* Tensors of a safetensors file as the models' names tables ask for them. */
-dr_shape_source dr_model_shapes(const dr_safetensors *s);
+                                        const dr_tensor_file **out);
+/* Tensors of a file as the models' names tables ask for them. */
+dr_shape_source dr_model_shapes(const dr_tensor_file *s);
 /* A path inside the file's arena. */
 const char *dr_model_path(dr_model_file *f, const char *dir, const char *name);
 
@@ -87,17 +92,23 @@ DR_MUST_USE dr_status dr_model_open_directory(dr_model_file *f, bool with_vae);
 DR_MUST_USE dr_status dr_model_open_single(dr_model_file *f, bool with_vae);
 /* Source and config of the VAE from any form that --vae accepts. */
 DR_MUST_USE dr_status dr_model_open_vae(dr_model_file *f, const char *path);
-/* DR_UNSUPPORTED for .ckpt, .pt and .bin, DR_INVALID when there is nothing at path. */
+/* DR_INVALID when there is nothing at path. */
 DR_MUST_USE dr_status dr_model_check_path(const char *path);
+
+/* ---- model_prediction.c ---- */
+
+/*
+ * Sets v_prediction and prediction_by of a single file from, in this order, its metadata, a tensor
+ * v_pred, a .yaml of the same name beside it; epsilon and NULL when nothing tells.
+ */
+void dr_model_find_prediction(dr_model_file *f, const dr_tensor_file *s);
 
 /* ---- model_facts.c: facts that do not show in a single file's shapes ---- */
 
-/*
- * Replaces in *c what the file's metadata tells of a part. *v_known (U-Net; or NULL): whether
- * the metadata tells what the model predicts, which goes into c->v_prediction.
- */
-DR_MUST_USE dr_status dr_model_facts_read(dr_model_config *c, dr_model_part part, bool *v_known,
-                                          const dr_safetensors *s);
+/* Replaces in *c what the file's metadata tells of a part. */
+DR_MUST_USE dr_status dr_model_facts_read(dr_model_config *c, dr_model_part part,
+                                          const dr_tensor_file *s);
+#define DR_FACT_PREDICTION "dreamrun.prediction_type"
 enum { DR_MODEL_MAX_FACTS = 8 };
 /* Fills out with a key and a value for each fact that a reader would otherwise get wrong and
  * returns their number; strings live in the arena. */

@@ -23,18 +23,18 @@ const char *dr_model_kind_text(dr_model_kind kind)
 }
 
 /* True when a tensor's name holds text (at its start: anchored). */
-static bool any_name(const dr_safetensors *s, const char *text, bool anchored)
+static bool any_name(const dr_tensor_file *s, const char *text, bool anchored)
 {
-    for (size_t i = 0; i < dr_safetensors_count(s); i++) {
-        const char *at = strstr(dr_safetensors_at(s, i)->name, text);
-        if (at != NULL && (!anchored || at == dr_safetensors_at(s, i)->name)) {
+    for (size_t i = 0; i < dr_tensor_file_count(s); i++) {
+        const char *at = strstr(dr_tensor_file_at(s, i)->name, text);
+        if (at != NULL && (!anchored || at == dr_tensor_file_at(s, i)->name)) {
             return true;
         }
     }
     return false;
 }
 
-static bool is_lora(const dr_safetensors *s)
+static bool is_lora(const dr_tensor_file *s)
 {
     static const char *const marks[] = {"lora_up.", "lora_down.", ".lora_A.", ".lora_B.",
                                         "_lora.up", "_lora.down", ".lora.up", ".lora.down"};
@@ -47,7 +47,7 @@ static bool is_lora(const dr_safetensors *s)
 }
 
 /* A single-file checkpoint with a U-Net. */
-static dr_model_kind kind_of_checkpoint(const dr_safetensors *s, const dr_safetensors_tensor *in)
+static dr_model_kind kind_of_checkpoint(const dr_tensor_file *s, const dr_file_tensor *in)
 {
     const int64_t channels = in->rank == 4 ? in->shape[1] : 0;
     if (any_name(s, "conditioner.embedders.", true) ||
@@ -60,7 +60,7 @@ static dr_model_kind kind_of_checkpoint(const dr_safetensors *s, const dr_safete
     return any_name(s, "cond_stage_model.model.", true) ? DR_KIND_SD2 : DR_KIND_SD1;
 }
 
-dr_model_kind dr_model_kind_of(const dr_safetensors *s)
+dr_model_kind dr_model_kind_of(const dr_tensor_file *s)
 {
     static const struct {
         const char *start;
@@ -83,8 +83,8 @@ dr_model_kind dr_model_kind_of(const dr_safetensors *s)
     if (is_lora(s)) {
         return DR_KIND_LORA;
     }
-    const dr_safetensors_tensor *in =
-        dr_safetensors_find(s, "model.diffusion_model.input_blocks.0.0.weight");
+    const dr_file_tensor *in =
+        dr_tensor_file_find(s, "model.diffusion_model.input_blocks.0.0.weight");
     if (in != NULL) {
         return kind_of_checkpoint(s, in);
     }

@@ -6,7 +6,7 @@
 #ifndef DR_TRAIN_MODEL_KIND_H
 #define DR_TRAIN_MODEL_KIND_H
 
-#include "io/safetensors.h"
+#include "io/tensor_file.h"
 
 /* X(name, short name for inspect, what a user is told who gives such a file as a model) */
 #define DR_MODEL_KIND_LIST(X)                                                                      \
@@ -43,7 +43,7 @@ typedef enum dr_model_kind {
 } dr_model_kind;
 
 /* Looks at names and shapes only. */
-dr_model_kind dr_model_kind_of(const dr_safetensors *s);
+dr_model_kind dr_model_kind_of(const dr_tensor_file *s);
 /* "Stable Diffusion 1.x checkpoint" */
 const char *dr_model_kind_label(dr_model_kind kind);
 /* Why such a file is no model that can be trained, and what to do. */

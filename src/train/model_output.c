@@ -42,8 +42,8 @@ dr_out_tensor *dr_out_find(dr_out_list *l, const char *name)
     return NULL;
 }
 
-void dr_out_add_copy(dr_out_list *l, const char *name, const dr_safetensors *file,
-                     const dr_safetensors_tensor *t)
+void dr_out_add_copy(dr_out_list *l, const char *name, const dr_tensor_file *file,
+                     const dr_file_tensor *t)
 {
     *dr_out_add(l) = (dr_out_tensor){.name = dr_arena_strdup(&l->arena, name),
                                      .dtype = t->dtype,
@@ -150,7 +150,7 @@ void dr_out_add_openclip_rest(dr_out_list *l)
 static dr_status emit_copy(const dr_out_tensor *t, dr_safetensors_writer *w)
 {
     const void *data = NULL;
-    DR_TRY(dr_safetensors_data(t->file, t->tensor, &data));
+    DR_TRY(dr_tensor_file_data(t->file, t->tensor, &data));
     return dr_safetensors_writer_write(w, data, t->tensor->bytes);
 }
 

@@ -28,8 +28,8 @@ typedef struct dr_out_tensor {
     dr_model_part part;                   /* of the pieces */
     int n_pieces;                         /* 0: copied or filled */
     const dr_param *piece[DR_OUT_PIECES]; /* rows in this order */
-    const dr_safetensors *file;           /* copied: from here; NULL: filled with the number 1 */
-    const dr_safetensors_tensor *tensor;
+    const dr_tensor_file *file;           /* copied: from here; NULL: filled with the number 1 */
+    const dr_file_tensor *tensor;
 } dr_out_tensor;
 
 typedef struct dr_out_list {
@@ -48,8 +48,8 @@ dr_out_tensor *dr_out_add(dr_out_list *l);
 /* NULL when there is none. */
 dr_out_tensor *dr_out_find(dr_out_list *l, const char *name);
 /* A copy of a tensor of a file under that name. */
-void dr_out_add_copy(dr_out_list *l, const char *name, const dr_safetensors *file,
-                     const dr_safetensors_tensor *t);
+void dr_out_add_copy(dr_out_list *l, const char *name, const dr_tensor_file *file,
+                     const dr_file_tensor *t);
 /* All parameters of a part under Diffusers' names. */
 DR_MUST_USE dr_status dr_out_add_diffusers(dr_out_list *l, dr_model_part part);
 /* All parameters of a part under single-file names; entries of these names are replaced. */

@@ -44,16 +44,11 @@ static dr_status value_read(void *user, dr_model_part part, const dr_param *p, d
         dr_param_to_file_order(t, t->value.data, t->value.dtype, out, dtype);
         return DR_OK;
     }
+    const void *data = NULL;
     DR_TRY(dr_model_place(s->file, part, p, &place));
-    if (place.tensor->dtype == dtype) {
-        memcpy(out, place.data, place.bytes);
-        return DR_OK;
-    }
-    void *copy = NULL; /* tensors in a map may be misaligned */
-    DR_TRY(dr_try_calloc(place.bytes, 1, &copy));
-    memcpy(copy, place.data, place.bytes);
-    dr_convert(out, dtype, copy, place.tensor->dtype, (size_t)p->n);
-    free(copy);
+    DR_TRY(dr_place_data(&place, &data));
+    dr_convert(out, dtype, data, place.tensor->dtype, (size_t)p->n);
+    dr_place_release(&place);
     return DR_OK;
 }
 
@@ -66,18 +61,18 @@ static bool source_is_single(const dr_model_file *f)
 
 static dr_status check_single(const dr_model_file *f)
 {
-    const dr_safetensors *s = f->part[DR_PART_UNET].file;
+    const dr_tensor_file *s = f->part[DR_PART_UNET].file;
     const bool has_vae =
         source_is_single(f) &&
-        dr_safetensors_find(s, DR_VAE_LDM_PREFIX "decoder.conv_out.weight") != NULL;
+        dr_tensor_file_find(s, DR_VAE_LDM_PREFIX "decoder.conv_out.weight") != NULL;
     if (f->config.vae.kind == DR_VAE_TINY && !has_vae) {
         DR_FAIL(DR_UNSUPPORTED,
                 "%s: a single file cannot hold a tiny VAE (TAESD); save with "
                 "--save_model_as=diffusers_safetensors",
                 f->path);
     }
-    for (size_t i = 0; source_is_single(f) && i < dr_safetensors_count(s); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(s, i);
+    for (size_t i = 0; source_is_single(f) && i < dr_tensor_file_count(s); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(s, i);
         if (!t->readable) {
             DR_FAIL(DR_UNSUPPORTED,
                     "%s: tensor %s has dtype %s, which cannot be written into a single file; save "
@@ -110,13 +105,13 @@ static const char *canonical_name(const char *name, char *buf, size_t size)
 }
 
 /* All tensors of the source; those that are trained are replaced afterwards. */
-static void add_template(dr_out_list *l, const dr_safetensors *s)
+static void add_template(dr_out_list *l, const dr_tensor_file *s)
 {
-    for (size_t i = 0; i < dr_safetensors_count(s); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(s, i);
+    for (size_t i = 0; i < dr_tensor_file_count(s); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(s, i);
         char buf[256];
         const char *name = canonical_name(t->name, buf, sizeof buf);
-        if (name == t->name || dr_safetensors_find(s, name) == NULL) {
+        if (name == t->name || dr_tensor_file_find(s, name) == NULL) {
             dr_out_add_copy(l, name, s, t);
         }
     }
@@ -149,9 +144,9 @@ static dr_status fill_single(dr_out_list *l, const dr_model_job *job)
 /* The run's metadata, then what shapes do not tell. */
 static dr_safetensors_meta *join_meta(const dr_model_job *job, dr_arena *arena, size_t *n)
 {
-    const dr_safetensors *s = job->source != NULL ? job->source->part[DR_PART_UNET].file : NULL;
+    const dr_tensor_file *s = job->source != NULL ? job->source->part[DR_PART_UNET].file : NULL;
     const bool kept_vae = job->config->vae.kind == DR_VAE_TINY;
-    const size_t n_source = s != NULL ? dr_safetensors_meta_count(s) : 0;
+    const size_t n_source = s != NULL ? dr_tensor_file_meta_count(s) : 0;
     dr_safetensors_meta *all =
         dr_arena_array(arena, job->n_meta + DR_MODEL_MAX_FACTS + n_source, sizeof *all);
     *n = dr_model_facts_write(job->config, arena, all);
@@ -159,7 +154,7 @@ static dr_safetensors_meta *join_meta(const dr_model_job *job, dr_arena *arena, 
         all[(*n)++] = job->meta[i];
     }
     for (size_t i = 0; kept_vae && i < n_source; i++) { /* facts of the VAE that stays */
-        const dr_safetensors_meta m = dr_safetensors_meta_at(s, i);
+        const dr_safetensors_meta m = dr_tensor_file_meta_at(s, i);
         if (dr_str_starts(m.key, "dreamrun.vae.")) {
             all[(*n)++] = m;
         }

@@ -61,7 +61,7 @@ static dr_status make_folder(const char *dir, const char *name, char **out)
 static dr_status write_config(const dr_model_job *job, dr_model_part part, const char *path)
 {
     const dr_part_source *s = job->source != NULL ? &job->source->part[part] : NULL;
-    if (s != NULL && s->form == DR_FORM_DIFFUSERS) {
+    if (s != NULL && s->form == DR_FORM_DIFFUSERS && s->dir != NULL) {
         char *from = dr_path_join(s->dir, "config.json");
         const dr_status st = copy_file(from, path);
         free(from);

@@ -18,30 +18,12 @@ static bool exists_in(const char *dir, const char *name)
     return there;
 }
 
-static bool is_pickle(const char *path)
-{
-    static const char *const endings[] = {".ckpt", ".pt", ".pth", ".bin"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        if (dr_str_ends(path, endings[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 dr_status dr_model_check_path(const char *path)
 {
     if (!dr_path_exists(path)) {
         DR_FAIL(DR_INVALID,
-                "%s: no such file or directory. A model is a Diffusers directory or a .safetensors "
-                "file on this machine; names of models on the Hugging Face hub are not available "
-                "yet: download the model and give its path",
-                path);
-    }
-    if (!dr_path_is_dir(path) && is_pickle(path)) {
-        DR_FAIL(DR_UNSUPPORTED,
-                "%s: .ckpt, .pt and .bin files are not available yet: convert the file to "
-                ".safetensors",
+                "%s: no such file or directory. A model is a Diffusers directory, or a single "
+                ".safetensors, .ckpt or .pt file",
                 path);
     }
     return DR_OK;
@@ -49,51 +31,124 @@ dr_status dr_model_check_path(const char *path)
 
 /* ---- Diffusers directory ------------------------------------------------------------------- */
 
-/* The part's weights in dir. */
-static dr_status find_weights(dr_model_file *f, const char *dir, bool text_encoder,
-                              const dr_safetensors **out)
+enum { NO_WEIGHTS = 1000 };
+
+/* 0 for the variant that is liked best; -1 when text is no variant of a file ("fp16"). */
+static int variant_rank(const char *text, size_t n)
 {
-    const char *stem = text_encoder ? "model" : "diffusion_pytorch_model";
-    static const char *const endings[] = {".safetensors", ".fp16.safetensors", ".bf16.safetensors"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        const char *name = dr_arena_printf(&f->arena, "%s%s", stem, endings[i]);
-        if (exists_in(dir, name)) {
-            return dr_model_add_file(f, dr_model_path(f, dir, name), out);
+    if (n == 0 || (n > 4 && memchr(text, '.', n) != NULL)) {
+        return -1;
+    }
+    for (size_t i = 0; i + 4 <= n; i++) {
+        if (strncmp(text + i, "-of-", 4) == 0) { /* a shard: its index leads to it */
+            return -1;
         }
     }
-    const char *index = dr_arena_printf(&f->arena, "%s.safetensors.index.json", stem);
-    if (exists_in(dir, index)) {
-        DR_FAIL(DR_UNSUPPORTED,
-                "%s: weights split over several files (%s) are not available yet: save the model "
-                "again with one file per part (max_shard_size=\"20GB\")",
-                dir, index);
+    return n == 4 && strncmp(text, "fp16", n) == 0   ? 0
+           : n == 4 && strncmp(text, "bf16", n) == 0 ? 1
+                                                     : 2;
+}
+
+/* What stands between start and end of a name, and its length; NULL when it has not both. */
+static const char *between(const char *name, const char *start, const char *end, size_t *n)
+{
+    const size_t a = strlen(start);
+    const size_t b = strlen(end);
+    const size_t all = strlen(name);
+    if (all < a + b || strncmp(name, start, a) != 0 || strcmp(name + all - b, end) != 0) {
+        return NULL;
     }
-    if (exists_in(dir, text_encoder ? "pytorch_model.bin" : "diffusion_pytorch_model.bin")) {
-        DR_FAIL(DR_UNSUPPORTED,
-                "%s: .bin weights are not available yet: convert them to %s.safetensors "
-                "(save_pretrained with safe_serialization=True)",
-                dir, stem);
+    *n = all - a - b;
+    return name + a;
+}
+
+/*
+ * How much a file of a folder is liked as its weights, the least the best: whole files before sets
+ * of shards, .safetensors before .bin, full precision before variants; NO_WEIGHTS for other files.
+ */
+static int weights_rank(const char *name, bool text_encoder)
+{
+    static const struct {
+        const char *ending, *index, *variant_index;
+    } kinds[] = {{".safetensors", ".safetensors.index.json", ".safetensors.index."},
+                 {".bin", ".bin.index.json", ".bin.index."}};
+    for (int i = 0; i < 2; i++) {
+        const char *stem = !text_encoder ? "diffusion_pytorch_model"
+                           : i == 0      ? "model"
+                                         : "pytorch_model";
+        char start[64];
+        size_t n = 0;
+        const char *rest = between(name, stem, "", &n);
+        if (rest != NULL && strcmp(rest, kinds[i].ending) == 0) {
+            return 2 * i;
+        }
+        if (rest != NULL && strcmp(rest, kinds[i].index) == 0) {
+            return 2 * i + 1;
+        }
+        (void)snprintf(start, sizeof start, "%s.", stem);
+        const char *variant = between(name, start, kinds[i].ending, &n);
+        if (variant == NULL) {
+            variant = between(name, start, kinds[i].index, &n);
+        }
+        if (variant == NULL) {
+            (void)snprintf(start, sizeof start, "%s%s", stem, kinds[i].variant_index);
+            variant = between(name, start, ".json", &n);
+        }
+        const int rank = variant != NULL ? variant_rank(variant, n) : -1;
+        if (rank >= 0) {
+            return 4 + 8 * rank + 4 * i + (dr_str_ends(name, ".json") ? 1 : 0);
+        }
     }
-    DR_FAIL(DR_FORMAT, "%s: no %s.safetensors in this folder of the model", dir, stem);
+    return NO_WEIGHTS;
+}
+
+/* The part's weights in dir. */
+static dr_status find_weights(dr_model_file *f, const char *dir, bool text_encoder,
+                              const dr_tensor_file **out)
+{
+    dr_strv names = {0};
+    const char *best = NULL;
+    int best_rank = NO_WEIGHTS;
+    DR_TRY(dr_list_dir(dir, &names));
+    for (size_t i = 0; i < names.n; i++) {
+        const int rank = weights_rank(names.at[i], text_encoder);
+        if (rank < best_rank) {
+            best_rank = rank;
+            best = names.at[i];
+        }
+    }
+    const char *path = best != NULL ? dr_model_path(f, dir, best) : NULL;
+    dr_strv_free(&names);
+    if (path == NULL) {
+        DR_FAIL(DR_FORMAT,
+                "%s: no weights in this folder of the model: expected %s.safetensors, %s.bin, or "
+                "such files with a variant or an index",
+                dir, text_encoder ? "model" : "diffusion_pytorch_model",
+                text_encoder ? "pytorch_model" : "diffusion_pytorch_model");
+    }
+    return dr_model_add_file(f, path, out);
+}
+
+/* The part's config in dir; its weights are still to be found. */
+static dr_status open_config(dr_model_file *f, dr_model_part part, const char *dir)
+{
+    const char *config = dr_model_path(f, dir, "config.json");
+    f->part[part] =
+        (dr_part_source){.form = DR_FORM_DIFFUSERS, .dir = dr_arena_strdup(&f->arena, dir)};
+    switch (part) {
+    case DR_PART_UNET:
+        return dr_unet_config_read(&f->config.unet, config);
+    case DR_PART_TEXT_ENCODER:
+        return dr_clip_config_read(&f->config.clip, config);
+    default:
+        return dr_autoencoder_config_read(&f->config.vae, config);
+    }
 }
 
 static dr_status open_folder(dr_model_file *f, dr_model_part part, const char *dir)
 {
-    dr_part_source *s = &f->part[part];
-    *s = (dr_part_source){.form = DR_FORM_DIFFUSERS, .dir = dr_arena_strdup(&f->arena, dir)};
-    const char *config = dr_model_path(f, dir, "config.json");
-    switch (part) {
-    case DR_PART_UNET:
-        DR_TRY(dr_unet_config_read(&f->config.unet, config));
-        break;
-    case DR_PART_TEXT_ENCODER:
-        DR_TRY(dr_clip_config_read(&f->config.clip, config));
-        break;
-    default:
-        DR_TRY(dr_autoencoder_config_read(&f->config.vae, config));
-        break;
-    }
-    return find_weights(f, dir, part == DR_PART_TEXT_ENCODER, &s->file);
+    DR_TRY(open_config(f, part, dir));
+    return find_weights(f, dir, part == DR_PART_TEXT_ENCODER, &f->part[part].file);
 }
 
 dr_status dr_model_open_directory(dr_model_file *f, bool with_vae)
@@ -122,18 +177,18 @@ dr_status dr_model_open_directory(dr_model_file *f, bool with_vae)
     if (!dr_path_exists(scheduler)) {
         DR_FAIL(DR_FORMAT, "%s: missing; it says what the model predicts", scheduler);
     }
-    f->prediction_known = true;
+    f->prediction_by = "scheduler/scheduler_config.json";
     return dr_prediction_read(&f->config.v_prediction, scheduler);
 }
 
 /* ---- single file --------------------------------------------------------------------------- */
 
-static dr_status prefix_path(dr_status st, const dr_safetensors *s)
+static dr_status prefix_path(dr_status st, const dr_tensor_file *s)
 {
-    return st == DR_OK ? DR_OK : dr_error_prefix(st, "%s", dr_safetensors_path(s));
+    return st == DR_OK ? DR_OK : dr_error_prefix(st, "%s", dr_tensor_file_path(s));
 }
 
-static dr_status open_ldm_vae(dr_model_file *f, const dr_safetensors *s, bool bare)
+static dr_status open_ldm_vae(dr_model_file *f, const dr_tensor_file *s, bool bare)
 {
     const dr_shape_source shapes = dr_model_shapes(s);
     f->part[DR_PART_VAE] =
@@ -141,11 +196,11 @@ static dr_status open_ldm_vae(dr_model_file *f, const dr_safetensors *s, bool ba
     f->config.vae = (dr_autoencoder_config){.kind = DR_VAE_KL};
     DR_TRY(prefix_path(
         dr_vae_config_from_ldm(&f->config.vae.kl, &shapes, bare ? "" : DR_VAE_LDM_PREFIX), s));
-    DR_TRY(dr_model_facts_read(&f->config, DR_PART_VAE, NULL, s));
+    DR_TRY(dr_model_facts_read(&f->config, DR_PART_VAE, s));
     return prefix_path(dr_autoencoder_config_check(&f->config.vae), s);
 }
 
-static dr_status open_ldm_text(dr_model_file *f, const dr_safetensors *s)
+static dr_status open_ldm_text(dr_model_file *f, const dr_tensor_file *s)
 {
     const dr_shape_source shapes = dr_model_shapes(s);
     dr_part_source *part = &f->part[DR_PART_TEXT_ENCODER];
@@ -160,7 +215,7 @@ static dr_status open_ldm_text(dr_model_file *f, const dr_safetensors *s)
     return prefix_path(dr_clip_config_from_ldm(&f->config.clip, &shapes, part->clip_layout), s);
 }
 
-static dr_status check_ldm_config(const dr_model_file *f, const dr_safetensors *s)
+static dr_status check_ldm_config(const dr_model_file *f, const dr_tensor_file *s)
 {
     if (f->config.clip.heads == 0) {
         DR_FAIL(DR_FORMAT,
@@ -174,7 +229,7 @@ static dr_status check_ldm_config(const dr_model_file *f, const dr_safetensors *
 
 dr_status dr_model_open_single(dr_model_file *f, bool with_vae)
 {
-    const dr_safetensors *s = NULL;
+    const dr_tensor_file *s = NULL;
     DR_TRY(dr_model_add_file(f, f->path, &s));
     const dr_model_kind kind = dr_model_kind_of(s);
     if (kind != DR_KIND_SD1 && kind != DR_KIND_SD2) {
@@ -184,21 +239,27 @@ dr_status dr_model_open_single(dr_model_file *f, bool with_vae)
     DR_TRY(open_ldm_text(f, s));
     f->part[DR_PART_UNET] = (dr_part_source){.form = DR_FORM_LDM, .file = s};
     DR_TRY(prefix_path(dr_unet_config_from_ldm(&f->config.unet, &shapes, f->config.v2), s));
-    DR_TRY(dr_model_facts_read(&f->config, DR_PART_UNET, &f->prediction_known, s));
-    DR_TRY(dr_model_facts_read(&f->config, DR_PART_TEXT_ENCODER, NULL, s));
+    DR_TRY(dr_model_facts_read(&f->config, DR_PART_UNET, s));
+    dr_model_find_prediction(f, s);
+    DR_TRY(dr_model_facts_read(&f->config, DR_PART_TEXT_ENCODER, s));
     DR_TRY(check_ldm_config(f, s));
     return with_vae ? open_ldm_vae(f, s, false) : DR_OK;
 }
 
 /* ---- --vae --------------------------------------------------------------------------------- */
 
-static dr_status open_taesd(dr_model_file *f, const char *dir)
+static const char *const taesd_endings[] = {".safetensors", ".pth", ".pt", ".bin"};
+enum { TAESD_ENDINGS = sizeof taesd_endings / sizeof *taesd_endings };
+
+static dr_status open_taesd(dr_model_file *f, const char *dir, const char *ending)
 {
     dr_part_source *s = &f->part[DR_PART_VAE];
     *s = (dr_part_source){.form = DR_FORM_TAESD};
     f->config.vae = (dr_autoencoder_config){.kind = DR_VAE_TINY, .tiny = dr_taesd_config_default()};
-    DR_TRY(dr_model_add_file(f, dr_model_path(f, dir, "taesd_encoder.safetensors"), &s->file));
-    return dr_model_add_file(f, dr_model_path(f, dir, "taesd_decoder.safetensors"), &s->decoder);
+    const char *encoder = dr_arena_printf(&f->arena, "taesd_encoder%s", ending);
+    const char *decoder = dr_arena_printf(&f->arena, "taesd_decoder%s", ending);
+    DR_TRY(dr_model_add_file(f, dr_model_path(f, dir, encoder), &s->file));
+    return dr_model_add_file(f, dr_model_path(f, dir, decoder), &s->decoder);
 }
 
 static dr_status open_vae_directory(dr_model_file *f, const char *dir)
@@ -209,8 +270,10 @@ static dr_status open_vae_directory(dr_model_file *f, const char *dir)
     if (exists_in(dir, "config.json")) {
         return open_folder(f, DR_PART_VAE, dir);
     }
-    if (exists_in(dir, "taesd_encoder.safetensors")) {
-        return open_taesd(f, dir);
+    for (int i = 0; i < TAESD_ENDINGS; i++) {
+        if (exists_in(dir, dr_arena_printf(&f->arena, "taesd_encoder%s", taesd_endings[i]))) {
+            return open_taesd(f, dir, taesd_endings[i]);
+        }
     }
     DR_FAIL(DR_FORMAT,
             "%s: no VAE here: expected config.json with diffusion_pytorch_model.safetensors, a "
@@ -225,30 +288,63 @@ static const char *parent_of(dr_model_file *f, const char *path)
     return n == 0 ? "." : dr_arena_strndup(&f->arena, path, n);
 }
 
+/* Answers for LDM's names out of a file with Diffusers' names, as far as a config is read off. */
+static bool shape_by_ldm_name(void *user, const char *name, int *rank, int64_t dim[DR_MAX_RANK])
+{
+    char buf[160];
+    const dr_shape_source own = dr_model_shapes(user);
+    (void)snprintf(buf, sizeof buf, "%s", name);
+    (void)dr_name_replace(buf, sizeof buf, "encoder.down.", "encoder.down_blocks.");
+    (void)dr_name_replace(buf, sizeof buf, ".block.", ".resnets.");
+    return dr_shape_find(&own, buf, rank, dim);
+}
+
+/* A VAE in Diffusers' names without its config: SD's own, of any size. */
+static dr_status open_lone_vae(dr_model_file *f, const dr_tensor_file *s)
+{
+    const dr_shape_source shapes = {.shape_of = shape_by_ldm_name, .user = (void *)(uintptr_t)s};
+    f->part[DR_PART_VAE] = (dr_part_source){.form = DR_FORM_DIFFUSERS, .file = s};
+    f->config.vae = (dr_autoencoder_config){.kind = DR_VAE_KL};
+    DR_TRY(prefix_path(dr_vae_config_from_ldm(&f->config.vae.kl, &shapes, ""), s));
+    DR_TRY(dr_model_facts_read(&f->config, DR_PART_VAE, s));
+    return prefix_path(dr_autoencoder_config_check(&f->config.vae), s);
+}
+
+static dr_status open_vae_file(dr_model_file *f, const char *path)
+{
+    const char *dir = parent_of(f, path);
+    const char *base = dr_path_base(path);
+    for (int i = 0; i < TAESD_ENDINGS; i++) {
+        if (dr_str_starts(base, "taesd_encoder") &&
+            strcmp(base + strlen("taesd_encoder"), taesd_endings[i]) == 0) {
+            return open_taesd(f, dir, taesd_endings[i]);
+        }
+    }
+    const dr_tensor_file *s = NULL;
+    DR_TRY(dr_model_add_file(f, path, &s));
+    if (dr_tensor_file_find(s, DR_VAE_LDM_PREFIX "encoder.conv_in.weight") != NULL) {
+        return open_ldm_vae(f, s, false);
+    }
+    if (dr_tensor_file_find(s, "encoder.mid.block_1.conv1.weight") != NULL) {
+        return open_ldm_vae(f, s, true);
+    }
+    const dr_model_kind kind = dr_model_kind_of(s);
+    if ((kind == DR_KIND_VAE || kind == DR_KIND_TAESD) && exists_in(dir, "config.json")) {
+        DR_TRY(open_config(f, DR_PART_VAE, dir));
+        f->part[DR_PART_VAE].file = s;
+        return DR_OK;
+    }
+    if (kind == DR_KIND_VAE) {
+        return open_lone_vae(f, s);
+    }
+    DR_FAIL(DR_FORMAT,
+            "%s: no VAE in this file (it holds: %s); expected the tensors of an AutoencoderKL in "
+            "single-file names, with or without first_stage_model., or in Diffusers' names",
+            path, dr_model_kind_label(kind));
+}
+
 dr_status dr_model_open_vae(dr_model_file *f, const char *path)
 {
     DR_TRY(dr_model_check_path(path));
-    if (dr_path_is_dir(path)) {
-        return open_vae_directory(f, path);
-    }
-    const char *dir = parent_of(f, path);
-    if (strcmp(dr_path_base(path), "taesd_encoder.safetensors") == 0) {
-        return open_taesd(f, dir);
-    }
-    const dr_safetensors *s = NULL;
-    DR_TRY(dr_model_add_file(f, path, &s));
-    if (dr_safetensors_find(s, DR_VAE_LDM_PREFIX "encoder.conv_in.weight") != NULL) {
-        return open_ldm_vae(f, s, false);
-    }
-    if (dr_safetensors_find(s, "encoder.mid.block_1.conv1.weight") != NULL) {
-        return open_ldm_vae(f, s, true);
-    }
-    if (dr_model_kind_of(s) == DR_KIND_VAE && exists_in(dir, "config.json")) {
-        return open_folder(f, DR_PART_VAE, dir);
-    }
-    DR_FAIL(
-        DR_FORMAT,
-        "%s: no VAE in this file (it holds: %s); expected the tensors of an AutoencoderKL, with "
-        "or without first_stage_model., or a Diffusers VAE file beside its config.json",
-        path, dr_model_kind_label(dr_model_kind_of(s)));
+    return dr_path_is_dir(path) ? open_vae_directory(f, path) : open_vae_file(f, path);
 }

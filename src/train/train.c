@@ -49,7 +49,10 @@ static dr_save_format save_format(const dr_run *r)
 static dr_status open_model(dr_run *r)
 {
     const dr_train_config *c = r->c;
-    DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&c->model, &r->file)));
+    dr_model_open_options open = c->model;
+    open.threads = c->threads;
+    DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&open, &r->file)));
+    DR_TRY(dr_dist_agree(r->dist, dr_model_file_hash_vae(r->file)));
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, save_format(r))));
     r->trains_text_encoder = c->stop_text_encoder > 0;
     dr_status st =

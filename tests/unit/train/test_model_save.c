@@ -15,7 +15,9 @@ static const char *const weights[] = {"unet/diffusion_pytorch_model.safetensors"
 static dr_model_file *open_model(const char *name, bool v2)
 {
     dr_model_file *f = NULL;
-    assert_ok(dr_model_file_open(&(dr_model_open_options){model_path(name), v2, v2, NULL}, &f));
+    assert_ok(dr_model_file_open(
+        &(dr_model_open_options){.path = model_path(name), .v2 = v2, .v_parameterization = v2},
+        &f));
     return f;
 }
 
