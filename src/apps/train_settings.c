@@ -12,10 +12,17 @@ static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_trai
     c->cache_latents = dr_opt_flag(o, DR_OPT_cache_latents);
     if (dr_opt_flag(o, DR_OPT_cache_latents_to_disk)) {
         const char *dir = dr_opt_str(o, DR_OPT_latent_cache_dir);
-        texts->cache_dir = dr_path_join(dir != NULL ? dir : dr_opt_str(o, DR_OPT_train_data_dir),
-                                        dir != NULL ? "" : ".latent_cache");
-        c->cache_dir = texts->cache_dir;
+        if (dir == NULL) {
+            texts->cache_dir = dr_path_join(dr_opt_str(o, DR_OPT_train_data_dir), ".latent_cache");
+        }
+        c->cache_dir = dir != NULL ? dir : texts->cache_dir;
     }
+    const char *dtype = dr_opt_str(o, DR_OPT_latent_cache_dtype);
+    c->latent_dtype = strcmp(dtype, "f16") == 0    ? DR_F16
+                      : strcmp(dtype, "bf16") == 0 ? DR_BF16
+                                                   : DR_F32;
+    c->keep_latent_draw = strcmp(dr_opt_str(o, DR_OPT_latent_cache_content), "latents") == 0;
+    c->vae_batch_size = (uint32_t)dr_opt_int(o, DR_OPT_vae_batch_size);
     c->flip_aug = dr_opt_flag(o, DR_OPT_flip_aug);
 }
 

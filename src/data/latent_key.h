@@ -19,6 +19,8 @@ typedef struct dr_latent_key_parts {
     bool flip;                         /* mirrored left to right after the crop   */
     const char *vae_hash;              /* any text that identifies the VAE        */
     const char *dtype;                 /* the VAE computed in, for example "f32"  */
+    const char *kind;                  /* "moments", "latent", "npz"              */
+    const char *stored;                /* kept as "F32", "F16", "BF16"            */
     const dr_picture_options *picture; /* NULL: the defaults */
 } dr_latent_key_parts;
 /* The key for io/latent_cache.h: 32 hex digits. */

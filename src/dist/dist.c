@@ -57,6 +57,7 @@ static dr_status join(dr_dist *d)
     DR_MPI(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
     DR_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &d->control));
     DR_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &d->gradients));
+    DR_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &d->messages));
     DR_MPI(MPI_Comm_rank(d->control, &d->rank));
     DR_MPI(MPI_Comm_size(d->control, &d->world));
     MPI_Comm local;
@@ -97,6 +98,7 @@ void dr_dist_finalize(dr_dist *d)
         dr_panic_set_hook(NULL);
         (void)MPI_Comm_free(&d->control);
         (void)MPI_Comm_free(&d->gradients);
+        (void)MPI_Comm_free(&d->messages);
         (void)MPI_Finalize();
     }
     free(d);

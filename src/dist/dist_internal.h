@@ -13,6 +13,7 @@ struct dr_dist {
     bool uses_mpi;
     MPI_Comm control; /* duplicates of MPI_COMM_WORLD: one per thread that communicates */
     MPI_Comm gradients;
+    MPI_Comm messages;
 };
 
 /* Turns an MPI error code into a record. */

@@ -393,3 +393,34 @@ dr_status dr_latent_cache_get(dr_latent_cache *c, const char *key, dr_latent_sha
     }
     return st;
 }
+
+/* The segment that holds an entry, or NULL. */
+static dr_latent_segment *segment_of(dr_latent_cache *c, const cached *e)
+{
+    dr_latent_segment *s = c->pending;
+    if (e->segment != pending_segment && use_segment(c, e->segment, &s) != DR_OK) {
+        dr_error_clear();
+        return NULL;
+    }
+    return s;
+}
+
+int64_t dr_latent_cache_channels(dr_latent_cache *c, const char *key)
+{
+    const cached *e = find_entry(c, parse_key(key));
+    dr_latent_segment *s = e != NULL ? segment_of(c, e) : NULL;
+    return s != NULL ? dr_latent_segment_channels(s, key) : 0;
+}
+
+void dr_latent_cache_each(dr_latent_cache *c, void (*fn)(void *user, const dr_latent_desc *desc),
+                          void *user)
+{
+    for (size_t i = 0; i < c->n_entries; i++) { /* in the order of segments */
+        char key[DR_XXH3_HEX];
+        dr_xxh3_hex(c->entries[i].key, key);
+        dr_latent_segment *s = segment_of(c, &c->entries[i]);
+        if (s != NULL) {
+            (void)dr_latent_segment_describe(s, key, fn, user);
+        }
+    }
+}

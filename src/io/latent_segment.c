@@ -203,24 +203,45 @@ dr_status dr_latent_segment_open(dr_latent_segment **out, const char *path)
     return DR_OK;
 }
 
+/* The little-endian file type of a number format; the caller closes it. */
+static hid_t file_type(dr_dtype stored)
+{
+    hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+    if (stored == DR_F16) { /* sign 1, exponent 5, mantissa 10: numpy's float16 */
+        (void)H5Tset_fields(type, 15, 10, 5, 0, 10);
+        (void)H5Tset_ebias(type, 15);
+    } else if (stored == DR_BF16) { /* sign 1, exponent 8, mantissa 7 */
+        (void)H5Tset_fields(type, 15, 7, 8, 0, 7);
+        (void)H5Tset_ebias(type, 127);
+    }
+    if (stored != DR_F32) {
+        (void)H5Tset_size(type, 2);
+    }
+    return type;
+}
+
 static bool write_description(hid_t set, const dr_latent_desc *d, const void *data, size_t bytes)
 {
     char hash[DR_XXH3_HEX];
     dr_xxh3_hex(dr_xxh3_bytes(data, bytes), hash);
     signed char flip = d->flip;
-    return write_text(set, "image", d->image) && write_text(set, "bucket", d->bucket) &&
-           write_text(set, "crop", d->crop) && write_text(set, "vae", d->vae) &&
+    return write_text(set, "image", d->image) && write_text(set, "content", d->content) &&
+           write_text(set, "bucket", d->bucket) && write_text(set, "crop", d->crop) &&
+           write_text(set, "vae", d->vae) && write_text(set, "kind", d->kind) &&
            write_text(set, "dtype", d->dtype) &&
            write_attribute(set, "flip", H5T_NATIVE_SCHAR, &flip) && write_text(set, "xxh3", hash);
 }
 
-static hid_t create_dataset(const dr_latent_segment *s, const char *key, dr_latent_shape shape)
+static hid_t create_dataset(const dr_latent_segment *s, const char *key, dr_latent_shape shape,
+                            dr_dtype stored)
 {
     hsize_t dims[3] = {(hsize_t)shape.c, (hsize_t)shape.h, (hsize_t)shape.w};
     hid_t space = H5Screate_simple(3, dims, NULL);
     hid_t create = creation_properties(H5P_DATASET_CREATE);
     (void)H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
-    hid_t set = H5Dcreate2(s->group, key, H5T_IEEE_F32LE, space, H5P_DEFAULT, create, H5P_DEFAULT);
+    hid_t type = file_type(stored);
+    hid_t set = H5Dcreate2(s->group, key, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
+    (void)H5Tclose(type);
     (void)H5Pclose(create);
     (void)H5Sclose(space);
     return set;
@@ -230,7 +251,7 @@ dr_status dr_latent_segment_put(dr_latent_segment *s, const char *key, const dr_
                                 dr_latent_shape shape, const float *data)
 {
     silence_hdf5();
-    hid_t set = create_dataset(s, key, shape);
+    hid_t set = create_dataset(s, key, shape, desc->stored);
     if (set < 0) {
         return fail_hdf5(s, "cannot add latent", key);
     }
@@ -283,12 +304,24 @@ dr_status dr_latent_segment_keys(dr_latent_segment *s, dr_strv *keys)
     return DR_OK;
 }
 
+static bool is_stored_type(hid_t type)
+{
+    static const dr_dtype known[] = {DR_F32, DR_F16, DR_BF16};
+    bool found = false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        hid_t one = file_type(known[i]);
+        found = found || H5Tequal(type, one) > 0;
+        (void)H5Tclose(one);
+    }
+    return found;
+}
+
 static bool has_shape(hid_t set, dr_latent_shape want)
 {
     hsize_t dims[3] = {0};
     hid_t space = H5Dget_space(set);
     hid_t type = H5Dget_type(set);
-    bool good = H5Tequal(type, H5T_IEEE_F32LE) > 0 && H5Sget_simple_extent_ndims(space) == 3 &&
+    bool good = is_stored_type(type) && H5Sget_simple_extent_ndims(space) == 3 &&
                 H5Sget_simple_extent_dims(space, dims, NULL) == 3 && dims[0] == (hsize_t)want.c &&
                 dims[1] == (hsize_t)want.h && dims[2] == (hsize_t)want.w;
     (void)H5Tclose(type);
@@ -302,8 +335,8 @@ static dr_status read_dataset(const dr_latent_segment *s, hid_t set, const char 
     char want[DR_XXH3_HEX];
     char got[DR_XXH3_HEX];
     if (!has_shape(set, shape)) {
-        DR_FAIL(DR_FORMAT, "%s: latent '%s' is not f32 of shape (%lld,%lld,%lld)", s->path, key,
-                (long long)shape.c, (long long)shape.h, (long long)shape.w);
+        DR_FAIL(DR_FORMAT, "%s: latent '%s' is not f32, f16 or bf16 of shape (%lld,%lld,%lld)",
+                s->path, key, (long long)shape.c, (long long)shape.h, (long long)shape.w);
     }
     if (!read_text(set, "xxh3", want, sizeof want)) {
         DR_FAIL(DR_FORMAT, "%s: latent '%s' is damaged: it has no attribute 'xxh3' of text",
@@ -332,4 +365,58 @@ dr_status dr_latent_segment_get(dr_latent_segment *s, const char *key, dr_latent
     dr_status st = read_dataset(s, set, key, shape, buf);
     (void)H5Dclose(set);
     return st;
+}
+
+int64_t dr_latent_segment_channels(dr_latent_segment *s, const char *key)
+{
+    silence_hdf5();
+    hid_t set = H5Dopen2(s->group, key, H5P_DEFAULT);
+    if (set < 0) {
+        return 0;
+    }
+    hsize_t dims[3] = {0};
+    hid_t space = H5Dget_space(set);
+    bool good = H5Sget_simple_extent_ndims(space) == 3 &&
+                H5Sget_simple_extent_dims(space, dims, NULL) == 3 && dims[0] <= 64;
+    (void)H5Sclose(space);
+    (void)H5Dclose(set);
+    return good ? (int64_t)dims[0] : 0;
+}
+
+enum { MAX_PATH_BYTES = 4096, MAX_WORD_BYTES = 256 };
+
+bool dr_latent_segment_describe(dr_latent_segment *s, const char *key,
+                                void (*fn)(void *user, const dr_latent_desc *desc), void *user)
+{
+    char image[MAX_PATH_BYTES];
+    char content[MAX_WORD_BYTES], bucket[MAX_WORD_BYTES], crop[MAX_WORD_BYTES];
+    char vae[MAX_WORD_BYTES], kind[MAX_WORD_BYTES], dtype[MAX_WORD_BYTES];
+    signed char flip = 0;
+    silence_hdf5();
+    hid_t set = H5Dopen2(s->group, key, H5P_DEFAULT);
+    if (set < 0) {
+        return false;
+    }
+    hid_t attr = H5Aopen(set, "flip", H5P_DEFAULT);
+    bool good =
+        attr >= 0 && H5Aread(attr, H5T_NATIVE_SCHAR, &flip) >= 0 &&
+        read_text(set, "image", image, sizeof image) &&
+        read_text(set, "content", content, sizeof content) &&
+        read_text(set, "bucket", bucket, sizeof bucket) &&
+        read_text(set, "crop", crop, sizeof crop) && read_text(set, "vae", vae, sizeof vae) &&
+        read_text(set, "kind", kind, sizeof kind) && read_text(set, "dtype", dtype, sizeof dtype);
+    if (attr >= 0) {
+        (void)H5Aclose(attr);
+    }
+    hid_t type = H5Dget_type(set);
+    hid_t half = file_type(DR_F16);
+    dr_dtype stored = H5Tget_size(type) == 4 ? DR_F32 : H5Tequal(type, half) > 0 ? DR_F16 : DR_BF16;
+    (void)H5Tclose(half);
+    (void)H5Tclose(type);
+    (void)H5Dclose(set);
+    if (good) {
+        fn(user,
+           &(dr_latent_desc){image, content, bucket, crop, vae, kind, dtype, stored, flip != 0});
+    }
+    return good;
 }

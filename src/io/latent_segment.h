@@ -27,6 +27,11 @@ DR_MUST_USE dr_status dr_latent_segment_put(dr_latent_segment *s, const char *ke
 DR_MUST_USE dr_status dr_latent_segment_image(dr_latent_segment *s, void **bytes, size_t *n);
 /* Appends the names of all entries. */
 DR_MUST_USE dr_status dr_latent_segment_keys(dr_latent_segment *s, dr_strv *keys);
+/* Channels of an entry; 0 when that cannot be read. */
+int64_t dr_latent_segment_channels(dr_latent_segment *s, const char *key);
+/* Calls fn with an entry's description; false when it cannot be read. */
+bool dr_latent_segment_describe(dr_latent_segment *s, const char *key,
+                                void (*fn)(void *user, const dr_latent_desc *desc), void *user);
 /* Reads an entry; shape and checksum must be right. */
 DR_MUST_USE dr_status dr_latent_segment_get(dr_latent_segment *s, const char *key,
                                             dr_latent_shape shape, float *buf);

@@ -3,9 +3,9 @@
  * when it is needed.
  *
  * Layer:    train.
- * Caching draws the posterior sample of a picture once, keyed by its cache key, so a latent is the
- * same in every run with that picture, crop and VAE. Without caching it is drawn anew for every
- * (epoch, sample).
+ * The VAE's posterior is drawn anew for every (epoch, sample), keyed by them, so runs with and
+ * without caching are the same run. With keep_draw one draw, keyed by its cache key, is kept for
+ * all uses, as sd-scripts does. Side of a picture = image * n_sides + (1: mirrored).
  */
 #ifndef DR_TRAIN_LATENTS_H
 #define DR_TRAIN_LATENTS_H
@@ -24,14 +24,17 @@ typedef struct dr_latents_config {
     const char *vae_hash;
     bool cached;           /* --cache_latents */
     const char *cache_dir; /* --cache_latents_to_disk: HDF5 folder; NULL: memory only */
+    bool keep_draw;        /* --latent_cache_content latents */
+    dr_dtype stored;       /* --latent_cache_dtype: F32, F16, BF16 */
+    uint32_t vae_batch;    /* --vae_batch_size; at least 1 */
+    bool fill_only;        /* the cache is all that is wanted: dr_latents_get may not be called */
     bool flip;             /* --flip_aug */
     uint64_t seed;
 } dr_latents_config;
 
 /*
- * Collective. With caching: all ranks encode, rank 0 is the only one to touch the cache's files,
- * every rank ends with all latents in memory, and the VAE is freed. DR_NUMERIC names a picture
- * whose latent is not finite.
+ * Collective. With caching all latents are there afterwards (train/latents_cache.h), and the VAE is
+ * freed. DR_NUMERIC names a picture whose latent is not finite.
  */
 DR_MUST_USE dr_status dr_latents_create(dr_dist *d, const dr_latents_config *c, dr_latents **out);
 void dr_latents_destroy(dr_latents *l);

@@ -78,6 +78,9 @@ static dr_status open_latents(dr_run *r)
                                                   .vae_hash = dr_model_file_vae_hash(r->file),
                                                   .cached = c->cache_latents,
                                                   .cache_dir = c->cache_dir,
+                                                  .keep_draw = c->keep_latent_draw,
+                                                  .stored = c->latent_dtype,
+                                                  .vae_batch = c->vae_batch_size,
                                                   .flip = c->flip_aug,
                                                   .seed = c->seed},
                              &r->latents);

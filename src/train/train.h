@@ -27,6 +27,9 @@ typedef struct dr_train_config { /* strings outlive the run */
     int64_t dump_steps;
     const char *cache_dir; /* HDF5 latent cache; NULL: none */
     bool cache_latents, flip_aug;
+    bool keep_latent_draw; /* --latent_cache_content latents */
+    dr_dtype latent_dtype; /* --latent_cache_dtype */
+    uint32_t vae_batch_size;
     uint32_t batch_size;
     int accumulation;
     int64_t virtual_shards; /* 0: the number of ranks */

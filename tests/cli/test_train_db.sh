@@ -135,6 +135,7 @@ caches_on_disk() {
     # an edited picture is encoded again, the others are not
     cp pictures/*/02.png pictures/10_sks*/00.png
     train c "${options[@]}"
+    holds c.err '00.png is encoded again: the picture was edited since it was cached'
     cp "$data"/train/*/00.png pictures/10_sks*/00.png
     train d "${options[@]}"
     same_models a/last d/last
@@ -148,6 +149,13 @@ caches_on_disk() {
     holds f.err '4 of 8 are cached, 4 to encode'
     train g "${options[@]}" --resolution 128
     holds g.err '0 of 4 are cached'
+    holds g.err '00.png is encoded again: it was cached for another size or crop (64x64 at 0,0, now 128x128'
+    "$bin/dreamrun" init_model tiny other --seed 7
+    train h "${options[@]}" --vae other
+    holds h.err '00.png is encoded again: it was cached with another VAE ('
+    train i "${options[@]}" --latent_cache_dtype bf16
+    holds i.err '00.png is encoded again: it was cached in another form'
+    holds i.err '(moments F32, now moments BF16)'
     no_leftovers
 }
 

@@ -118,7 +118,10 @@ static dr_status fill_cache(const char *dir, int n)
                                      .bucket = "64x48",
                                      .crop = "0,3",
                                      .vae = "",
+                                     .content = "",
+                                     .kind = "latent",
                                      .dtype = "f32",
+                                     .stored = DR_F32,
                                      .flip = i % 2 == 1};
         DR_TRY(dr_latent_cache_put(c, key, &desc, shape, latent));
         if (i == n / 2) {

@@ -456,7 +456,7 @@ def check_laws(score, place):
 def check_cache(score, place):
     """h5py opens the latent cache; a second run reads it and is the same run."""
     case = Case("cache", data="shapes", resolution=128, limits=(64, 256), batch=2, flip=True,
-                flags=("--cache_latents_to_disk",))
+                flags=("--cache_latents_to_disk", "--latent_cache_content", "latents"))
     out, dump_folder = place.train("cache", case, ranks=2)
     files = sorted(glob.glob(os.path.join(place.data["shapes"][0], ".latent_cache", "latents-*.h5")))
     score.check("the cache is there", bool(files), str(len(files)))

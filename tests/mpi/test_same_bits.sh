@@ -76,24 +76,58 @@ single_file() {
     cmp a/last.safetensors b/last.safetensors
 }
 
-# A cached latent is drawn once for all epochs, one that is not cached anew for every use: those two
-# runs differ. Where the cache lies and who fills it changes nothing.
+# Cached or not, where the cache lies, who fills it and in which batches changes nothing.
 caches() {
     local cached=(--virtual_shards 4 --latent_cache_dir cache)
     train live "${small[@]}" --virtual_shards 4
     train memory "${small[@]}" --virtual_shards 4 --cache_latents
-    differ live/last/$unet memory/last/$unet
-    ranks 3 disk "${small[@]}" "${cached[@]}" --cache_latents_to_disk
+    same_models live/last memory/last
+    ranks 3 disk "${small[@]}" "${cached[@]}" --cache_latents_to_disk --vae_batch_size 3
     holds disk.err ' are cached, '
-    same_models memory/last disk/last
+    same_models live/last disk/last
     ranks 2 again "${small[@]}" "${cached[@]}" --cache_latents_to_disk
     holds again.err ', 0 to encode'
-    same_models memory/last again/last
-    ranks 2 two "${small[@]}" --virtual_shards 4 --cache_latents
-    same_models memory/last two/last
+    same_models live/last again/last
+    ranks 2 two "${small[@]}" --virtual_shards 4 --cache_latents --vae_batch_size 2
+    same_models live/last two/last
     train one "${small[@]}" "${cached[@]}" --cache_latents_to_disk
     holds one.err ', 0 to encode'
-    same_models memory/last one/last
+    same_models live/last one/last
+}
+
+# One draw for all uses, or 16 bits: other numbers, the same on any number of ranks.
+cache_forms() {
+    local form
+    train live "${small[@]}" --virtual_shards 4
+    for form in '--latent_cache_content latents' '--latent_cache_dtype f16' \
+        '--latent_cache_content latents --latent_cache_dtype bf16'; do
+        rm -rf cache
+        # shellcheck disable=SC2086
+        train memory "${small[@]}" --virtual_shards 4 --cache_latents $form
+        # shellcheck disable=SC2086
+        ranks 2 disk "${small[@]}" --virtual_shards 4 --latent_cache_dir cache --cache_latents_to_disk $form
+        same_models memory/last disk/last
+        differ live/last/$unet memory/last/$unet
+    done
+}
+
+# A relative folder is another one in another working directory: rank 1 cannot see rank 0's files.
+blind_rank() {
+    mkdir here there
+    train live "${small[@]}" --virtual_shards 4
+    local command=("$bin/train_db" --pretrained_model_name_or_path "$model" --train_data_dir
+        "$data/train" --output_dir "$PWD/out" --max_train_steps 2 "${flags[@]}" "${small[@]}"
+        --virtual_shards 4 --cache_latents_to_disk --latent_cache_dir cache)
+    local pass
+    for pass in first second; do
+        timeout -k 5 "$limit_s" "${mpi[@]}" mpirun --oversubscribe --bind-to none \
+            -n 1 --wdir "$PWD/here" "${command[@]}" : -n 1 --wdir "$PWD/there" "${command[@]}" \
+            >out.json 2>$pass.err </dev/null || cat $pass.err
+        same_models live/last out/last
+        holds $pass.err '1 rank cannot see cache and gets all latents from rank 0'
+    done
+    holds second.err ', 0 to encode'
+    [ ! -e there/cache ]
 }
 
 # More leaves than an epoch has batches: leaves without samples, and the end of the epoch.
@@ -150,6 +184,8 @@ check 'gradient checkpointing' checkpointed
 check 'dreamrun launch' launched
 check 'single file' single_file
 check 'latent caches in memory and on disk' caches
+check 'latent caches of one draw and of 16 bits' cache_forms
+check 'a rank without the cache folder' blind_rank
 check 'fewer samples than ranks' few_samples
 check 'text encoder frozen or stopped' frozen_text_encoder
 check 'dumps' dumps_of_ranks

@@ -38,6 +38,18 @@ int64_t dr_autoencoder_channels(const dr_autoencoder *ae)
     return ae->kind == DR_VAE_KL ? ae->kl.config.latent_channels : ae->tiny.config.latent_channels;
 }
 
+int64_t dr_autoencoder_moment_channels(const dr_autoencoder *ae)
+{
+    return dr_autoencoder_channels(ae) * (ae->kind == DR_VAE_KL ? 2 : 1);
+}
+
+dr_status dr_autoencoder_moments(dr_context *cx, const dr_autoencoder *ae, const dr_tensor *images,
+                                 dr_tensor *moments)
+{
+    return ae->kind == DR_VAE_TINY ? dr_taesd_encode(cx, &ae->tiny, images, moments)
+                                   : dr_vae_encode(cx, &ae->kl, images, moments);
+}
+
 dr_status dr_autoencoder_encode(dr_context *cx, const dr_autoencoder *ae, const dr_tensor *images,
                                 const dr_tensor *noise, dr_tensor *latents)
 {

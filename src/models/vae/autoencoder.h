@@ -39,6 +39,12 @@ int64_t dr_autoencoder_factor(const dr_autoencoder *ae);
 /* Channels of a latent: 4. */
 int64_t dr_autoencoder_channels(const dr_autoencoder *ae);
 
+/* Channels of what the encoder gives: 8, [mean | logvar] of the posterior; 4 for the tiny kind. */
+int64_t dr_autoencoder_moment_channels(const dr_autoencoder *ae);
+
+/* images (N,H,W,3) in -1..1, sides divisible by the factor; moments (N,h,w,moment channels). */
+DR_MUST_USE dr_status dr_autoencoder_moments(dr_context *cx, const dr_autoencoder *ae,
+                                             const dr_tensor *images, dr_tensor *moments);
 /*
  * images (N,H,W,3) in -1..1, sides divisible by the factor; latents (N,h,w,4), not scaled.
  * noise (as latents): the posterior is sampled with it; NULL: its mean. The tiny kind has no

@@ -10,13 +10,15 @@ static dr_latent_key_parts base_parts(void)
         .image = dr_xxh3_bytes("picture", 7),
         .fit = {.bucket = {512, 512}, .resized = {683, 512}, .crop_x = 85, .crop_y = 0},
         .vae_hash = "abc",
-        .dtype = "f32"};
+        .dtype = "f32",
+        .kind = "moments",
+        .stored = "F32"};
 }
 
 static void every_part_changes_the_key(void **state)
 {
     (void)state;
-    enum { N = 17 };
+    enum { N = 19 };
     dr_picture_options how[4];
     for (int i = 0; i < 4; i++) {
         how[i] = dr_picture_defaults;
@@ -44,6 +46,8 @@ static void every_part_changes_the_key(void **state)
     for (int i = 0; i < 4; i++) {
         p[13 + i].picture = &how[i];
     }
+    p[17].kind = "latent";
+    p[18].stored = "F16";
     char keys[N][DR_XXH3_HEX];
     for (int i = 0; i < N; i++) {
         dr_latent_key(&p[i], keys[i]);

@@ -18,7 +18,10 @@ static const dr_latent_desc desc = {.image = "10_dog/b\xc3\xa4r.png",
                                     .bucket = "40x24",
                                     .crop = "0,0",
                                     .vae = "5f",
+                                    .content = "0123",
+                                    .kind = "latent",
                                     .dtype = "f32",
+                                    .stored = DR_F32,
                                     .flip = true};
 
 static char *fresh_dir(const char *name)
@@ -326,6 +329,55 @@ static void random_damage_is_never_returned(void **state)
     free(dir);
 }
 
+static void note_desc(void *user, const dr_latent_desc *d)
+{
+    dr_str *out = user;
+    dr_str_printf(out, "%s %s %s %s %s %s %s %s %d\n", d->image, d->content, d->bucket, d->crop,
+                  d->vae, d->kind, d->dtype, dr_dtype_name(d->stored), d->flip);
+}
+
+/* Sixteen bits on disk come back as the floats they stood for; descriptions can be listed. */
+static void formats_and_descriptions(void **state)
+{
+    (void)state;
+    static const dr_dtype formats[] = {DR_F32, DR_F16, DR_BF16};
+    char *dir = fresh_dir("formats");
+    char key[33];
+    for (int round = 0; round < 2; round++) {
+        dr_latent_cache *c = open_cache(dir, DR_LATENT_CACHE_WRITE);
+        for (int i = 0; i < 3; i++) {
+            uint16_t half[N];
+            float latent[N];
+            float got[N];
+            make_key(i, key);
+            make_latent(i, latent);
+            if (formats[i] != DR_F32) {
+                dr_convert(half, formats[i], latent, DR_F32, N);
+                dr_convert(latent, DR_F32, half, formats[i], N);
+            }
+            dr_latent_desc d = desc;
+            d.stored = formats[i];
+            assert_ok(dr_latent_cache_put(c, key, &d, shape, latent));
+            assert_int_equal(dr_latent_cache_channels(c, key), 4);
+            assert_ok(dr_latent_cache_get(c, key, shape, got));
+            assert_memory_equal(got, latent, sizeof got);
+        }
+        make_key(9, key);
+        assert_int_equal(dr_latent_cache_channels(c, key), 0);
+        dr_str all = {0};
+        dr_latent_cache_each(c, note_desc, &all);
+        for (int i = 0; i < 3; i++) {
+            char want[160];
+            (void)snprintf(want, sizeof want, "%s 0123 40x24 0,0 5f latent f32 %s 1\n", desc.image,
+                           dr_dtype_name(formats[i]));
+            assert_non_null(strstr(dr_str_get(&all), want));
+        }
+        dr_str_free(&all);
+        assert_ok(dr_latent_cache_close(c));
+    }
+    free(dir);
+}
+
 static void wrong_shape_is_refused(void **state)
 {
     (void)state;
@@ -337,7 +389,7 @@ static void wrong_shape_is_refused(void **state)
     make_key(1, key);
     const dr_latent_shape turned = {4, 5, 3};
     assert_error(dr_latent_cache_get(c, key, turned, buf), DR_FORMAT,
-                 "is not f32 of shape (4,5,3)");
+                 "is not f32, f16 or bf16 of shape (4,5,3)");
     put(c, 1); /* replaces it although its segment is not yet on disk */
     expect(c, 1);
     assert_panics((void)dr_latent_cache_has(c, "xyz"));
@@ -405,6 +457,7 @@ int main(void)
         cmocka_unit_test(old_temporary_files_are_removed),
         cmocka_unit_test(damaged_entry_is_replaced),
         cmocka_unit_test(random_damage_is_never_returned),
+        cmocka_unit_test(formats_and_descriptions),
         cmocka_unit_test(wrong_shape_is_refused),
         cmocka_unit_test(foreign_files_are_left_alone),
         cmocka_unit_test(failed_commit_keeps_entries),
