@@ -1,14 +1,12 @@
-#define _GNU_SOURCE /* renameat2 */
 /*
  * A model as a Diffusers directory: built under a temporary name, then swapped in by renames.
  */
 #include "base/file.h"
+#include "base/tree.h"
 #include "text/tokenizer.h"
 #include "train/model_output.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -198,21 +196,6 @@ static dr_status write_all(const dr_model_job *job, const char *dir)
 
 /* ---- replacing ----------------------------------------------------------------------------- */
 
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *walk)
-{
-    (void)st;
-    (void)kind;
-    (void)walk;
-    return remove(path);
-}
-
-/* Removes a tree that this program has written; what cannot be removed stays. */
-static void remove_tree(const char *path)
-{
-    enum { OPEN_DIRS = 16 };
-    (void)nftw(path, remove_entry, OPEN_DIRS, FTW_DEPTH | FTW_PHYS);
-}
-
 dr_status dr_model_check_directory(const char *path)
 {
     if (!dr_path_exists(path)) {
@@ -256,37 +239,17 @@ static void retire(const char *old, const char *path)
         }
     }
     dr_strv_free(&names);
-    remove_tree(old);
-}
-
-static dr_status fail_rename(const char *from, const char *to)
-{
-    DR_FAIL(DR_IO, "%s: cannot rename to %s: %s", from, to, strerror(errno));
+    dr_tree_remove(old);
 }
 
 static dr_status swap_in(const char *tmp, const char *path)
 {
-    if (!dr_path_exists(path)) {
-        return rename(tmp, path) == 0 ? DR_OK : fail_rename(tmp, path);
-    }
-    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) { /* no moment without */
+    bool swapped = false;
+    DR_TRY(dr_tree_swap(tmp, path, &swapped));
+    if (swapped) {
         retire(tmp, path);
-        return DR_OK;
     }
-    /* not every file system can exchange (NFS) */
-    dr_str old = {0};
-    dr_str_printf(&old, "%s.old.%ld", path, (long)getpid());
-    dr_status st = DR_OK;
-    if (rename(path, dr_str_get(&old)) != 0) {
-        st = fail_rename(path, dr_str_get(&old));
-    } else if (rename(tmp, path) != 0) {
-        st = fail_rename(tmp, path);
-        (void)rename(dr_str_get(&old), path); /* the old model back to its place */
-    } else {
-        retire(dr_str_get(&old), path);
-    }
-    dr_str_free(&old);
-    return st;
+    return DR_OK;
 }
 
 dr_status dr_model_write_directory(const dr_model_job *job)
@@ -305,7 +268,7 @@ dr_status dr_model_write_directory(const dr_model_job *job)
             st = swap_in(dr_str_get(&tmp), path.data);
         }
         if (st != DR_OK) {
-            remove_tree(dr_str_get(&tmp));
+            dr_tree_remove(dr_str_get(&tmp));
         }
     }
     dr_str_free(&path);

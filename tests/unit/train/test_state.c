@@ -1,0 +1,128 @@
+/*
+ * States on disk: whole or absent, verified, the newest found.
+ */
+#include "base/file.h"
+#include "dr_test.h"
+#include "train/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *path_of(const char *name)
+{
+    static char buf[4][512];
+    static int turn;
+    turn = (turn + 1) % 4;
+    (void)snprintf(buf[turn], sizeof buf[turn], "%s/%s", dr_test_tmpdir(), name);
+    return buf[turn];
+}
+
+static void make(const char *name, int step)
+{
+    dr_state_writer w;
+    char text[64];
+    assert_ok(dr_state_begin(&w, path_of(name)));
+    (void)snprintf(text, sizeof text, "{\"current_step\": %d}", step);
+    char *file = dr_state_file(&w, "train_state.json");
+    assert_ok(dr_file_write(file, text, strlen(text)));
+    free(file);
+    file = dr_state_file(&w, "weights");
+    assert_ok(dr_file_write(file, "0123456789", 10));
+    free(file);
+    assert_false(dr_path_exists(path_of(name)) && step == 1);
+    assert_ok(dr_state_commit(&w));
+}
+
+static void overwrite(const char *file, long at, const char *bytes)
+{
+    FILE *f = fopen(file, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, strlen(bytes), f), strlen(bytes));
+    assert_int_equal(fclose(f), 0);
+}
+
+static void damage_is_named(void **state)
+{
+    (void)state;
+    make("a-state", 1);
+    assert_ok(dr_state_verify(path_of("a-state"), true));
+    overwrite(path_of("a-state/weights"), 3, "X");
+    assert_ok(dr_state_verify(path_of("a-state"), false)); /* sizes alone do not show it */
+    assert_error(dr_state_verify(path_of("a-state"), true), DR_FORMAT, "weights does not have");
+    assert_int_equal(truncate(path_of("a-state/weights"), 9), 0);
+    assert_error(dr_state_verify(path_of("a-state"), false), DR_FORMAT, "9 bytes, expected 10");
+    assert_int_equal(unlink(path_of("a-state/weights")), 0);
+    assert_error(dr_state_verify(path_of("a-state"), false), DR_FORMAT, "weights is missing");
+    assert_int_equal(unlink(path_of("a-state/manifest.json")), 0);
+    assert_error(dr_state_verify(path_of("a-state"), true), DR_FORMAT, "no state of dreamrun");
+    assert_error(dr_state_verify(path_of("nowhere"), true), DR_INVALID, "no such directory");
+}
+
+static void replaced_and_removed(void **state)
+{
+    (void)state;
+    int64_t step = 0;
+    make("b-state", 5);
+    make("b-state", 6);
+    assert_ok(dr_state_step(path_of("b-state"), &step));
+    assert_int_equal(step, 6);
+    dr_state_remove(path_of("b-state"));
+    assert_false(dr_path_exists(path_of("b-state")));
+    dr_state_remove(path_of("b-state"));
+    assert_int_equal(mkdir(path_of("b-state"), 0700), 0); /* somebody's folder */
+    dr_state_writer w;
+    assert_error(dr_state_begin(&w, path_of("b-state")), DR_OUTPUT, "is no state of dreamrun");
+    dr_state_remove(path_of("b-state"));
+    assert_true(dr_path_exists(path_of("b-state")));
+}
+
+static void newest_whole_one(void **state)
+{
+    (void)state;
+    char *path = NULL;
+    assert_ok(dr_state_newest(dr_test_tmpdir(), "c", &path));
+    assert_null(path);
+    make("c-000001-state", 30);
+    make("c-step00000100-state", 100);
+    make("c-state", 90);
+    make("cc-state", 500); /* another run's */
+    assert_ok(dr_state_newest(dr_test_tmpdir(), "c", &path));
+    assert_string_equal(path, path_of("c-step00000100-state"));
+    free(path);
+    overwrite(path_of("c-step00000100-state/weights"), 0, "Y");
+    assert_ok(dr_state_newest(dr_test_tmpdir(), "c", &path));
+    assert_string_equal(path, path_of("c-state"));
+    free(path);
+}
+
+static void aborted_leaves_nothing(void **state)
+{
+    (void)state;
+    dr_state_writer w;
+    assert_ok(dr_state_begin(&w, path_of("d-state")));
+    char *file = dr_state_file(&w, "weights");
+    assert_ok(dr_file_write(file, "0", 1));
+    free(file);
+    dr_state_abort(&w);
+    dr_strv names = {0};
+    assert_ok(dr_list_dir(dr_test_tmpdir(), &names));
+    for (size_t i = 0; i < names.n; i++) {
+        assert_false(dr_str_starts(names.at[i], "d-state"));
+    }
+    dr_strv_free(&names);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(damage_is_named),
+        cmocka_unit_test(replaced_and_removed),
+        cmocka_unit_test(newest_whole_one),
+        cmocka_unit_test(aborted_leaves_nothing),
+    };
+    return DR_TEST_MAIN("state", tests);
+}
