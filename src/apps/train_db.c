@@ -1,6 +1,7 @@
 /*
  * train_db - DreamBooth training: options, ranks, backend, exit code.
  */
+#include "apps/config_file.h"
 #include "apps/threads.h"
 #include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
@@ -30,7 +31,11 @@ static dr_status train(const dr_options *o, dr_dist *d)
 static dr_status read_options(dr_options *o, int argc, char **argv)
 {
     DR_TRY(dr_options_parse(o, argc - 1, (const char *const *)(argv + 1)));
-    return o->help ? DR_OK : dr_options_check(o);
+    if (o->help || dr_opt_flag(o, DR_OPT_output_config)) {
+        return DR_OK;
+    }
+    DR_TRY(dr_config_file_read(o));
+    return dr_options_check(o);
 }
 
 static dr_status run(const dr_options *o, dr_status usage)
@@ -42,7 +47,9 @@ static dr_status run(const dr_options *o, dr_status usage)
         usage = dr_fault_setup(dr_opt_str(o, DR_OPT_inject), dr_dist_rank(d));
     }
     dr_status st = dr_dist_agree(d, usage);
-    if (st == DR_OK) {
+    if (st == DR_OK && dr_opt_flag(o, DR_OPT_output_config)) {
+        st = dr_dist_agree(d, dr_dist_rank(d) == 0 ? dr_config_file_write(o) : DR_OK);
+    } else if (st == DR_OK) {
         st = train(o, d);
     }
     if (st != DR_OK && dr_dist_rank(d) == 0) { /* all ranks have the same record: one speaks */

@@ -264,12 +264,36 @@ dr_status dr_optset_parse(dr_optset *o, int argc, const char *const *argv, int *
     return DR_OK;
 }
 
+dr_status dr_optset_find(const dr_optset *o, const char *name, int *id)
+{
+    *id = find_exact(o, name, strlen(name));
+    return *id < 0 ? refuse_unknown(o, name, strlen(name)) : DR_OK;
+}
+
+dr_status dr_optset_set_list(dr_optset *o, const char *name, const char *const *texts, size_t n)
+{
+    int id = -1;
+    DR_TRY(dr_optset_find(o, name, &id));
+    const dr_opt_spec *s = dr_opt_spec_of(o, id);
+    dr_opt_value *v = &o->values[id];
+    DR_CHECK(s->type == DR_OPT_TYPE_STRS || s->type == DR_OPT_TYPE_FLOATS, "--%s takes no list",
+             name);
+    if (v->given) {
+        return DR_OK;
+    }
+    v->given = true;
+    v->set = true;
+    dr_strv_free(&v->list);
+    for (size_t i = 0; i < n; i++) {
+        DR_TRY(dr_opt_parse_value(o, s, texts[i], v));
+    }
+    return DR_OK;
+}
+
 dr_status dr_optset_set(dr_optset *o, const char *name, const char *text)
 {
-    int id = find_exact(o, name, strlen(name));
-    if (id < 0) {
-        return refuse_unknown(o, name, strlen(name));
-    }
+    int id = -1;
+    DR_TRY(dr_optset_find(o, name, &id));
     const dr_opt_spec *s = dr_opt_spec_of(o, id);
     dr_opt_value *v = &o->values[id];
     if (v->given) {
@@ -277,6 +301,7 @@ dr_status dr_optset_set(dr_optset *o, const char *name, const char *text)
     }
     v->given = true;
     if (s->type != DR_OPT_TYPE_FLAG) {
+        v->set = true;
         dr_strv_free(&v->list);
         return dr_opt_parse_value(o, s, text, v);
     }

@@ -99,6 +99,13 @@ DR_MUST_USE dr_status dr_optset_parse(dr_optset *o, int argc, const char *const 
 /* Sets one option from text, as a line "name = text" of a config file would; FLAG takes
  * true/false. Options already given stay as they are. */
 DR_MUST_USE dr_status dr_optset_set(dr_optset *o, const char *name, const char *text);
+/* The same for an option that takes a list (STRS, FLOATS): all n texts at once. */
+DR_MUST_USE dr_status dr_optset_set_list(dr_optset *o, const char *name, const char *const *texts,
+                                         size_t n);
+/* The row of an option by its exact name, which o's program has; DR_INVALID with a suggestion. */
+DR_MUST_USE dr_status dr_optset_find(const dr_optset *o, const char *name, int *id);
+/* Whether a value is the one that the option has when nobody sets it. */
+bool dr_optset_at_default(const dr_optset *o, int id);
 /* Refuses, by name, what was given and is not built (unless it was given its default), and prints
  * the note of every DR_OPT_NOTED option that was given. */
 DR_MUST_USE dr_status dr_optset_check_available(const dr_optset *o);

@@ -288,6 +288,15 @@ static dr_status check_option_available(dr_optset *fresh, const dr_optset *o, in
     return DR_OK;
 }
 
+bool dr_optset_at_default(const dr_optset *o, int id)
+{
+    dr_optset fresh;
+    dr_optset_init(&fresh, o->table, o->program);
+    bool same = at_default(&fresh, o, id);
+    dr_optset_deinit(&fresh);
+    return same;
+}
+
 dr_status dr_optset_check_available(const dr_optset *o)
 {
     dr_optset fresh;
