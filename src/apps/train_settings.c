@@ -30,6 +30,10 @@ static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_trai
 static dr_status picture_settings(const dr_options *o, dr_picture_options *p)
 {
     *p = dr_picture_defaults;
+    const char *filter = dr_opt_str(o, DR_OPT_resize_interpolation);
+    if (filter != NULL && !dr_resize_filter_parse(filter, &p->resizing)) {
+        DR_FAIL(DR_INVALID, "--resize_interpolation %s: no such filter", filter);
+    }
     p->decode.as_pillow = dr_opt_str(o, DR_OPT_compat) != NULL;
     p->decode.max_pixels = (uint64_t)dr_opt_int(o, DR_OPT_max_image_pixels);
     if (dr_alpha_color_parse(dr_opt_str(o, DR_OPT_alpha_color), &p->decode) != DR_OK) {

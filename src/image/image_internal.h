@@ -106,8 +106,17 @@ static inline unsigned dr_mul_div_255(unsigned a, unsigned b)
     return ((t >> 8) + t) >> 8;
 }
 
-/* The two resamplers behind dr_image_resize; dst is allocated, sizes differ. */
+/* The resamplers behind dr_image_resize; dst is allocated, sizes differ. dr_resize_area: neither
+ * side grows. */
+typedef enum dr_pillow_filter { DR_PILLOW_LANCZOS, DR_PILLOW_BOX } dr_pillow_filter;
+typedef enum dr_cv_filter {
+    DR_CV_NEAREST,
+    DR_CV_LINEAR,
+    DR_CV_CUBIC,
+    DR_CV_AREA /* what INTER_AREA does where a side grows */
+} dr_cv_filter;
 DR_MUST_USE dr_status dr_resize_area(const dr_image *src, dr_image *dst);
-DR_MUST_USE dr_status dr_resize_lanczos(const dr_image *src, dr_image *dst);
+DR_MUST_USE dr_status dr_resize_pillow(const dr_image *src, dr_pillow_filter filter, dr_image *dst);
+DR_MUST_USE dr_status dr_resize_cv(const dr_image *src, dr_cv_filter filter, dr_image *dst);
 
 #endif

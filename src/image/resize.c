@@ -12,9 +12,22 @@ static void check_image(const dr_image *img)
 
 const char *dr_resize_filter_name(dr_resize_filter filter)
 {
-    static const char *const names[DR_RESIZE_FILTERS] = {"auto", "area", "lanczos"};
+    static const char *const names[DR_RESIZE_FILTERS] = {"auto",    "area",   "lanczos", "box",
+                                                         "nearest", "linear", "cubic"};
     DR_CHECK(filter >= 0 && filter < DR_RESIZE_FILTERS, "filter %d", (int)filter);
     return names[filter];
+}
+
+bool dr_resize_filter_parse(const char *name, dr_resize_filter *out)
+{
+    name = strncmp(name, "bi", 2) == 0 ? name + 2 : name; /* bilinear, bicubic */
+    for (int i = 0; i < DR_RESIZE_FILTERS; i++) {
+        if (strcmp(name, dr_resize_filter_name((dr_resize_filter)i)) == 0) {
+            *out = (dr_resize_filter)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 static dr_status resample(const dr_image *src, dr_resize_filter filter, dr_image *dst)
@@ -22,13 +35,19 @@ static dr_status resample(const dr_image *src, dr_resize_filter filter, dr_image
     bool shrinks = dst->width <= src->width && dst->height <= src->height;
     switch (filter) {
     case DR_RESIZE_AUTO:
-        return shrinks ? dr_resize_area(src, dst) : dr_resize_lanczos(src, dst);
+        return shrinks ? dr_resize_area(src, dst) : dr_resize_pillow(src, DR_PILLOW_LANCZOS, dst);
     case DR_RESIZE_AREA:
-        DR_CHECK(shrinks, "AREA cannot enlarge %d x %d to %d x %d", src->width, src->height,
-                 dst->width, dst->height);
-        return dr_resize_area(src, dst);
+        return shrinks ? dr_resize_area(src, dst) : dr_resize_cv(src, DR_CV_AREA, dst);
+    case DR_RESIZE_LANCZOS:
+        return dr_resize_pillow(src, DR_PILLOW_LANCZOS, dst);
+    case DR_RESIZE_BOX:
+        return dr_resize_pillow(src, DR_PILLOW_BOX, dst);
+    case DR_RESIZE_NEAREST:
+        return dr_resize_cv(src, DR_CV_NEAREST, dst);
+    case DR_RESIZE_CUBIC:
+        return dr_resize_cv(src, DR_CV_CUBIC, dst);
     default:
-        return dr_resize_lanczos(src, dst);
+        return dr_resize_cv(src, DR_CV_LINEAR, dst);
     }
 }
 

@@ -12,23 +12,33 @@
 
 #include "image/image.h"
 
+/* Each equals the named peer bit for bit. */
 typedef enum dr_resize_filter {
     DR_RESIZE_AUTO,    /* sd-scripts' choice: AREA when neither side grows, LANCZOS otherwise */
-    DR_RESIZE_AREA,    /* OpenCV's INTER_AREA, bit for bit; neither side may grow */
-    DR_RESIZE_LANCZOS, /* Pillow's LANCZOS (a = 3), bit for bit; see below */
+    DR_RESIZE_AREA,    /* OpenCV's INTER_AREA */
+    DR_RESIZE_LANCZOS, /* Pillow's LANCZOS (a = 3) */
+    DR_RESIZE_BOX,     /* Pillow's BOX */
+    DR_RESIZE_NEAREST, /* OpenCV's INTER_NEAREST_EXACT */
+    DR_RESIZE_LINEAR,  /* OpenCV's INTER_LINEAR; does not smooth when shrinking */
+    DR_RESIZE_CUBIC,   /* OpenCV's INTER_CUBIC; likewise */
     DR_RESIZE_FILTERS
 } dr_resize_filter;
 
-/* "auto", "area", ...: the names of --resize_interpolation. */
+/* "auto", "area", "lanczos", "box", "nearest", "linear", "cubic". */
 const char *dr_resize_filter_name(dr_resize_filter filter);
+/* A name of --resize_interpolation: those above, and bilinear and bicubic. false: none of them. */
+bool dr_resize_filter_parse(const char *name, dr_resize_filter *out);
 
 /*
  * Scales src to width x height (>= 1 each); the same size is a copy.
  *
- * AREA equals cv2.resize(..., INTER_AREA) of x86-64 builds (checked: 4.8.1 and 5.0.0).
- * LANCZOS equals Image.resize(..., LANCZOS): horizontal pass, rounding to 8 bits, vertical pass.
- * Pillow 13 swaps the passes where height shrinks by more than twice what width does; no picture
- * that dr_resize_auto sends there shrinks at all.
+ * OpenCV: cv2.resize of x86-64 builds, checked with 4.10.0 (which sd-scripts names) and 5.0.0. Two
+ * differ: CUBIC is OpenCV's own code; wheels for x86 may call Intel's IPP instead, which differs by
+ * 1 of 255 in some samples (OPENCV_IPP=disabled makes them equal). NEAREST is that of 4.10; 5.0.0
+ * rounds a position that falls exactly between two pixels otherwise.
+ * Pillow: Image.resize of Pillow 13, which begins with the vertical pass where height shrinks by
+ * more than twice what width does; older versions always begin with the horizontal one. AUTO is not
+ * concerned: what it gives to LANCZOS does not shrink.
  */
 DR_MUST_USE dr_status dr_image_resize(const dr_image *src, int width, int height,
                                       dr_resize_filter filter, dr_image *dst);

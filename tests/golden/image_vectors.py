@@ -75,6 +75,23 @@ def resize_cases():
             dst = np.asarray(Image.fromarray(src).resize((dw, dh), Image.LANCZOS))
         assert dst.shape == (dh, dw, 3)
         yield f"RESIZE_CASE({kind}, {sw}, {sh}, {dw}, {dh}, {seed}, 0x{fnv1a(dst.tobytes()):016X})"
+    yield from named_filter_cases(rng)
+
+
+def named_filter_cases(rng):
+    """Run with OPENCV_IPP=disabled (image/resize.h). Odd sources: no position falls between two
+    pixels, where OpenCV 4 and 5 choose another nearest one."""
+    kinds = [("NEAREST", cv2.INTER_NEAREST_EXACT), ("LINEAR", cv2.INTER_LINEAR),
+             ("CUBIC", cv2.INTER_CUBIC), ("AREA", cv2.INTER_AREA)]
+    for seed in range(200, 212):
+        sw, sh = 2 * rng.randint(1, 60) + 1, 2 * rng.randint(1, 50) + 1
+        dw, dh = rng.randint(1, 200), rng.randint(1, 150)
+        src = noise(sw, sh, seed)
+        peers = {kind: cv2.resize(src, (dw, dh), interpolation=flag) for kind, flag in kinds}
+        peers["BOX"] = np.asarray(Image.fromarray(src).resize((dw, dh), Image.BOX))
+        for kind, dst in peers.items():
+            h = fnv1a(dst.tobytes())
+            yield f"RESIZE_CASE({kind}, {sw}, {sh}, {dw}, {dh}, {seed}, 0x{h:016X})"
 
 
 # ---- PNG files of every kind; Pillow cannot write most of them

@@ -3,8 +3,8 @@
  *
  *   image_driver probe IN                     prints "FORMAT WIDTH HEIGHT"
  *   image_driver decode IN OUT.png
- *   image_driver resize IN WIDTH HEIGHT auto|area|lanczos OUT.png
- *   image_driver time IN WIDTH HEIGHT auto|area|lanczos      prints decode and resize milliseconds
+ *   image_driver resize IN WIDTH HEIGHT FILTER OUT.png
+ *   image_driver time IN WIDTH HEIGHT FILTER      prints decode and resize milliseconds
  *
  * Exit code: that of the status (docs/errors.md).
  */
@@ -36,16 +36,11 @@ static dr_status resize_as(const dr_image *src, char **size, const char *filter,
         height < 1 || width > 65535 || height > 65535) {
         DR_FAIL(DR_INVALID, "size '%s' '%s', expected two numbers of 1 to 65535", size[0], size[1]);
     }
-    if (strcmp(filter, "auto") == 0) {
-        return dr_image_resize(src, (int)width, (int)height, DR_RESIZE_AUTO, dst);
+    dr_resize_filter which = DR_RESIZE_AUTO;
+    if (!dr_resize_filter_parse(filter, &which)) {
+        DR_FAIL(DR_INVALID, "filter '%s'", filter);
     }
-    if (strcmp(filter, "area") == 0) {
-        return dr_image_resize(src, (int)width, (int)height, DR_RESIZE_AREA, dst);
-    }
-    if (strcmp(filter, "lanczos") == 0) {
-        return dr_image_resize(src, (int)width, (int)height, DR_RESIZE_LANCZOS, dst);
-    }
-    DR_FAIL(DR_INVALID, "filter '%s', expected auto, area or lanczos", filter);
+    return dr_image_resize(src, (int)width, (int)height, which, dst);
 }
 
 static dr_status decode(const char *in, const char *out)

@@ -1,10 +1,10 @@
 /*
- * image/resize_lanczos.c - LANCZOS as Pillow resamples 8-bit pictures, to the bit.
+ * image/resize_pillow.c - Pillow's LANCZOS and BOX for 8-bit pictures, to the bit.
  *
- * Weights are a windowed sinc of three lobes, widened by the ratio when shrinking, normalised in
- * double, then rounded to fixed point with 22 fraction bits (32 - 8 for the sample - 2 because the
- * negative lobes need headroom). One pass along rows, rounded and clamped to 8 bits, then one down
- * columns.
+ * Weights (a windowed sinc of three lobes, or ones) are widened by the ratio when shrinking,
+ * normalised in double, then rounded to fixed point with 22 fraction bits (32 - 8 for the sample -
+ * 2 because the negative lobes need headroom). One pass along rows, rounded and clamped to 8 bits,
+ * then one down columns; the other way round where Pillow 13 does so.
  */
 #include "image/image_internal.h"
 
@@ -17,16 +17,17 @@
 #include <string.h>
 
 #define FRACTION_BITS 22
-#define LOBES         3.0
+#define LOBES         3.0 /* of Lanczos */
+#define BOX_REACH     0.5
 
 static const double pi = 3.14159265358979323846;
 
-typedef struct lanczos_axis {
+typedef struct filter_axis {
     int taps;         /* weights kept per destination pixel */
     int *first;       /* first source pixel of destination pixel i */
     int *n;           /* source pixels that count, <= taps */
     int32_t *weights; /* (dest, taps) */
-} lanczos_axis;
+} filter_axis;
 
 static double sinc(double x)
 {
@@ -42,12 +43,17 @@ static double lanczos(double x)
     return x >= -LOBES && x < LOBES ? sinc(x) * sinc(x / LOBES) : 0.0;
 }
 
-static void free_axis(lanczos_axis *axis)
+static double weight(dr_pillow_filter filter, double x)
+{
+    return filter == DR_PILLOW_LANCZOS ? lanczos(x) : x > -BOX_REACH && x <= BOX_REACH ? 1.0 : 0.0;
+}
+
+static void free_axis(filter_axis *axis)
 {
     free(axis->first);
     free(axis->n);
     free(axis->weights);
-    *axis = (lanczos_axis){0};
+    *axis = (filter_axis){0};
 }
 
 static int32_t to_fixed(double w)
@@ -56,12 +62,13 @@ static int32_t to_fixed(double w)
 }
 
 /* Weights of one destination pixel centred at center (source pixels); w is scratch. */
-static void fill_weights(lanczos_axis *axis, int i, double center, double shrink, double *w)
+static void fill_weights(filter_axis *axis, dr_pillow_filter filter, int i, double center,
+                         double shrink, double *w)
 {
     double inverse = 1.0 / shrink;
     double total = 0.0;
     for (int k = 0; k < axis->n[i]; k++) {
-        w[k] = lanczos((k + axis->first[i] - center + 0.5) * inverse);
+        w[k] = weight(filter, (k + axis->first[i] - center + 0.5) * inverse);
         total += w[k];
     }
     for (int k = 0; k < axis->n[i]; k++) {
@@ -70,7 +77,7 @@ static void fill_weights(lanczos_axis *axis, int i, double center, double shrink
     }
 }
 
-static dr_status alloc_axis(lanczos_axis *axis, int dest, double **scratch)
+static dr_status alloc_axis(filter_axis *axis, int dest, double **scratch)
 {
     void *first = NULL;
     void *n = NULL;
@@ -91,11 +98,11 @@ static dr_status alloc_axis(lanczos_axis *axis, int dest, double **scratch)
     return DR_OK;
 }
 
-static dr_status build_axis(lanczos_axis *axis, int source, int dest)
+static dr_status build_axis(filter_axis *axis, dr_pillow_filter filter, int source, int dest)
 {
     double scale = (double)source / dest;
     double shrink = fmax(scale, 1.0);
-    double support = LOBES * shrink;
+    double support = (filter == DR_PILLOW_LANCZOS ? LOBES : BOX_REACH) * shrink;
     double *scratch = NULL;
     if (support > INT_MAX / 4) {
         DR_FAIL(DR_NOMEM, "scaling %d to %d pixels needs too large a filter", source, dest);
@@ -108,7 +115,7 @@ static dr_status build_axis(lanczos_axis *axis, int source, int dest)
         int end = (int)fmin(center + support + 0.5, source);
         axis->first[i] = begin;
         axis->n[i] = end - begin;
-        fill_weights(axis, i, center, shrink, scratch);
+        fill_weights(axis, filter, i, center, shrink, scratch);
     }
     free(scratch);
     return DR_OK;
@@ -121,7 +128,7 @@ static unsigned char to_u8(int32_t sum)
 }
 
 /* src (height, src->width) to out (height, width). */
-static void resample_rows(const dr_image *src, const lanczos_axis *axis, int width,
+static void resample_rows(const dr_image *src, const filter_axis *axis, int width,
                           unsigned char *out)
 {
     const int32_t half = 1 << (FRACTION_BITS - 1);
@@ -146,7 +153,7 @@ static void resample_rows(const dr_image *src, const lanczos_axis *axis, int wid
 }
 
 /* in (source height, dst->width) to dst; sums: one row of dst->width * 3. */
-static void resample_columns(const unsigned char *in, const lanczos_axis *axis, int32_t *sums,
+static void resample_columns(const unsigned char *in, const filter_axis *axis, int32_t *sums,
                              dr_image *dst)
 {
     const int32_t half = 1 << (FRACTION_BITS - 1);
@@ -169,10 +176,11 @@ static void resample_columns(const unsigned char *in, const lanczos_axis *axis, 
     }
 }
 
-static dr_status pass_rows(const dr_image *src, int width, unsigned char *out)
+static dr_status pass_rows(const dr_image *src, dr_pillow_filter filter, int width,
+                           unsigned char *out)
 {
-    lanczos_axis axis = {0};
-    dr_status st = build_axis(&axis, src->width, width);
+    filter_axis axis = {0};
+    dr_status st = build_axis(&axis, filter, src->width, width);
     if (st == DR_OK) {
         resample_rows(src, &axis, width, out);
     }
@@ -180,11 +188,12 @@ static dr_status pass_rows(const dr_image *src, int width, unsigned char *out)
     return st;
 }
 
-static dr_status pass_columns(const unsigned char *in, int height, dr_image *dst)
+static dr_status pass_columns(const unsigned char *in, dr_pillow_filter filter, int height,
+                              dr_image *dst)
 {
-    lanczos_axis axis = {0};
+    filter_axis axis = {0};
     void *sums = NULL;
-    dr_status st = build_axis(&axis, height, dst->height);
+    dr_status st = build_axis(&axis, filter, height, dst->height);
     if (st == DR_OK) {
         st = dr_try_calloc((size_t)dst->width * 3, sizeof(int32_t), &sums);
     }
@@ -196,20 +205,32 @@ static dr_status pass_columns(const unsigned char *in, int height, dr_image *dst
     return st;
 }
 
-dr_status dr_resize_lanczos(const dr_image *src, dr_image *dst)
+/* Pillow 13 begins with the columns where that leaves less to do; older versions never do. */
+static bool columns_first(const dr_image *src, const dr_image *dst)
+{
+    int less_rows = src->height - dst->height;
+    int64_t less_columns = (int64_t)src->width - dst->width;
+    return less_rows > 0 && less_rows > 2 * less_columns;
+}
+
+dr_status dr_resize_pillow(const dr_image *src, dr_pillow_filter filter, dr_image *dst)
 {
     if (dst->height == src->height) {
-        return pass_rows(src, dst->width, dst->pixels);
+        return pass_rows(src, filter, dst->width, dst->pixels);
     }
     if (dst->width == src->width) {
-        return pass_columns(src->pixels, src->height, dst);
+        return pass_columns(src->pixels, filter, src->height, dst);
     }
-    void *between = NULL;
-    DR_TRY(dr_try_calloc((size_t)src->height, (size_t)dst->width * 3, &between));
-    dr_status st = pass_rows(src, dst->width, between);
+    dr_image between = {0};
+    bool swap = columns_first(src, dst);
+    DR_TRY(
+        dr_image_alloc(&between, swap ? src->width : dst->width, swap ? dst->height : src->height));
+    dr_status st = swap ? pass_columns(src->pixels, filter, src->height, &between)
+                        : pass_rows(src, filter, dst->width, between.pixels);
     if (st == DR_OK) {
-        st = pass_columns(between, src->height, dst);
+        st = swap ? pass_rows(&between, filter, dst->width, dst->pixels)
+                  : pass_columns(between.pixels, filter, src->height, dst);
     }
-    free(between);
+    dr_image_free(&between);
     return st;
 }
