@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "io/json.h"
+#include "io/torch_file.h"
 #include "io/xxh3.h"
 
 #include <stdio.h>
@@ -17,7 +18,8 @@ enum { SNIFF_BYTES = 64, MAX_SHARDS = 1000 };
 
 typedef struct part { /* one file of weights */
     const char *path;
-    dr_safetensors *safetensors;
+    dr_safetensors *safetensors; /* one of the two */
+    dr_torch_file *torch;
 } part;
 
 struct dr_tensor_file {
@@ -39,6 +41,9 @@ static dr_container sniff_bytes(const unsigned char *head, size_t n)
     size_t i = 0;
     if (dr_safetensors_sniff_bytes(head, n)) { /* first: a header's length may begin with '{' */
         return DR_CONTAINER_SAFETENSORS;
+    }
+    if (dr_torch_sniff_bytes(head, n) != DR_CONTAINER_NONE) {
+        return dr_torch_sniff_bytes(head, n);
     }
     while (i < n && (head[i] == ' ' || head[i] == '\n' || head[i] == '\r' || head[i] == '\t')) {
         i++;
@@ -62,11 +67,14 @@ dr_container dr_tensor_file_sniff(const char *path)
 
 static size_t part_count(const part *p)
 {
-    return dr_safetensors_count(p->safetensors);
+    return p->torch != NULL ? dr_torch_count(p->torch) : dr_safetensors_count(p->safetensors);
 }
 
 static dr_file_tensor part_tensor(const part *p, size_t i)
 {
+    if (p->torch != NULL) {
+        return *dr_torch_at(p->torch, i);
+    }
     const dr_safetensors_tensor *t = dr_safetensors_at(p->safetensors, i);
     return (dr_file_tensor){.name = t->name,
                             .dtype_name = t->dtype_name,
@@ -144,12 +152,51 @@ static dr_status build_table(dr_tensor_file *f, const dr_json_value *map)
 
 static const char *container_name(const part *p)
 {
-    (void)p;
-    return "safetensors";
+    if (p->torch == NULL) {
+        return "safetensors";
+    }
+    return dr_torch_container(p->torch) == DR_CONTAINER_TORCH_ZIP
+               ? "ckpt (torch zip)"
+               : "ckpt (torch stream, before 1.6)";
+}
+
+/* A pickle of protocol 0 or 1 has no magic bytes. torch.save never made one, but a file that wants
+ * to be called by its name may be one: true when the pickle machine refused it. */
+static bool is_refused_text(const unsigned char *bytes, size_t n)
+{
+    if (n == 0 || strchr("c(}]", bytes[0]) == NULL || bytes[0] == '\0') {
+        return false;
+    }
+    dr_torch_file *f = NULL;
+    const dr_status st = dr_torch_parse(&f, "", bytes, n);
+    dr_torch_close(f);
+    return st != DR_OK && strstr(dr_error_message(), ": refused: ") != NULL;
+}
+
+static dr_status parse_part(part *p, const void *bytes, size_t n)
+{
+    const dr_container c = sniff_bytes(bytes, n < SNIFF_BYTES ? n : SNIFF_BYTES);
+    if (c == DR_CONTAINER_TORCH_ZIP || c == DR_CONTAINER_TORCH_STREAM ||
+        (c == DR_CONTAINER_NONE && is_refused_text(bytes, n))) {
+        return dr_torch_parse(&p->torch, p->path, bytes, n);
+    }
+    return dr_safetensors_parse(&p->safetensors, p->path, bytes, n);
 }
 
 static dr_status open_part(part *p)
 {
+    const dr_container c = dr_tensor_file_sniff(p->path);
+    if (c == DR_CONTAINER_TORCH_ZIP || c == DR_CONTAINER_TORCH_STREAM) {
+        return dr_torch_open(&p->torch, p->path);
+    }
+    if (c == DR_CONTAINER_NONE) {
+        dr_map m = {0};
+        DR_TRY(dr_map_open(&m, p->path));
+        const dr_status st = parse_part(p, m.data, m.size);
+        dr_map_close(&m);
+        DR_CHECK(st != DR_OK, "%s: sniffed as nothing, yet read", p->path);
+        return dr_error_frame(st, __FILE__, __LINE__);
+    }
     return dr_safetensors_open(&p->safetensors, p->path);
 }
 
@@ -287,7 +334,7 @@ dr_status dr_tensor_file_parse(dr_tensor_file **out, const char *source, const v
     f->parts = dr_arena_alloc(&f->arena, sizeof *f->parts);
     f->n_parts = 1;
     f->parts[0].path = f->path;
-    dr_status st = dr_safetensors_parse(&f->parts[0].safetensors, source, bytes, n);
+    dr_status st = parse_part(&f->parts[0], bytes, n);
     if (st == DR_OK) {
         f->kind = container_name(&f->parts[0]);
         st = build_table(f, NULL);
@@ -302,6 +349,7 @@ void dr_tensor_file_close(dr_tensor_file *f)
     }
     for (size_t i = 0; i < f->n_parts; i++) {
         dr_safetensors_close(f->parts[i].safetensors);
+        dr_torch_close(f->parts[i].torch);
     }
     dr_arena_deinit(&f->arena);
     free(f);
@@ -329,6 +377,9 @@ const dr_file_tensor *dr_tensor_file_find(const dr_tensor_file *f, const char *n
 dr_status dr_tensor_file_data(const dr_tensor_file *f, const dr_file_tensor *t, const void **data)
 {
     const part *p = &f->parts[t->i_file];
+    if (p->torch != NULL) {
+        return dr_torch_data(p->torch, t->i_inside, data);
+    }
     return dr_safetensors_data(p->safetensors, dr_safetensors_at(p->safetensors, t->i_inside),
                                data);
 }
@@ -336,31 +387,38 @@ dr_status dr_tensor_file_data(const dr_tensor_file *f, const dr_file_tensor *t, 
 void dr_tensor_file_release(const dr_tensor_file *f, const dr_file_tensor *t)
 {
     const part *p = &f->parts[t->i_file];
+    if (p->torch != NULL) {
+        dr_torch_release(p->torch, t->i_inside);
+        return;
+    }
     dr_safetensors_release(p->safetensors, dr_safetensors_at(p->safetensors, t->i_inside));
+}
+
+/* NULL for checkpoints of torch, which have no strings of this kind. */
+static const dr_safetensors *meta_of(const dr_tensor_file *f)
+{
+    return f->parts[0].safetensors;
 }
 
 size_t dr_tensor_file_meta_count(const dr_tensor_file *f)
 {
-    return dr_safetensors_meta_count(f->parts[0].safetensors);
+    return meta_of(f) == NULL ? 0 : dr_safetensors_meta_count(meta_of(f));
 }
 
 dr_safetensors_meta dr_tensor_file_meta_at(const dr_tensor_file *f, size_t i)
 {
     DR_CHECK(i < dr_tensor_file_meta_count(f), "%s: metadata %zu", f->path, i);
-    return dr_safetensors_meta_at(f->parts[0].safetensors, i);
+    return dr_safetensors_meta_at(meta_of(f), i);
 }
 
 const char *dr_tensor_file_meta_get(const dr_tensor_file *f, const char *key)
 {
-    return dr_safetensors_meta_get(f->parts[0].safetensors, key);
+    return meta_of(f) == NULL ? NULL : dr_safetensors_meta_get(meta_of(f), key);
 }
 
 bool dr_tensor_file_number(const dr_tensor_file *f, const char *key, int64_t *out)
 {
-    (void)f;
-    (void)key;
-    (void)out;
-    return false;
+    return f->parts[0].torch != NULL && dr_torch_number(f->parts[0].torch, key, out);
 }
 
 const char *dr_tensor_file_path(const dr_tensor_file *f)
@@ -380,6 +438,6 @@ const char *dr_tensor_file_kind(const dr_tensor_file *f)
 
 dr_container dr_tensor_file_container(const dr_tensor_file *f)
 {
-    (void)f;
-    return DR_CONTAINER_SAFETENSORS;
+    return f->parts[0].torch != NULL ? dr_torch_container(f->parts[0].torch)
+                                     : DR_CONTAINER_SAFETENSORS;
 }

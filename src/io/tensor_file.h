@@ -4,9 +4,10 @@
  * Layer:    io.
  * Threads:  an open file may be read by several threads, also the same tensor.
  *
- * What a file is shows in its first bytes, never in its name: safetensors, or the index of a set of
- * shards ("*.safetensors.index.json", "*.bin.index.json"), whose files then look like one. Opening
- * reads headers only. Nothing in a file is trusted or executed.
+ * What a file is shows in its first bytes, never in its name: safetensors, a checkpoint of
+ * torch.save (zip archive, or the stream of torch < 1.6), or the index of a set of shards
+ * ("*.safetensors.index.json", "*.bin.index.json"), whose files then look like one. Opening reads
+ * headers only. Nothing in a file is trusted or executed.
  */
 #ifndef DR_IO_TENSOR_FILE_H
 #define DR_IO_TENSOR_FILE_H
@@ -18,7 +19,9 @@ typedef struct dr_tensor_file dr_tensor_file;
 typedef enum dr_container {
     DR_CONTAINER_NONE, /* not a file of weights, or not readable */
     DR_CONTAINER_SAFETENSORS,
-    DR_CONTAINER_SHARDS /* a JSON index of shards */
+    DR_CONTAINER_TORCH_ZIP,    /* torch.save since 1.6; any zip archive looks so to sniff */
+    DR_CONTAINER_TORCH_STREAM, /* torch.save before; any pickle looks so to sniff */
+    DR_CONTAINER_SHARDS        /* a JSON index of shards */
 } dr_container;
 
 typedef struct dr_file_tensor { /* strings and shape live as long as the file is open */
@@ -76,7 +79,8 @@ const char *dr_tensor_file_meta_get(const dr_tensor_file *f, const char *key);
 bool dr_tensor_file_number(const dr_tensor_file *f, const char *key, int64_t *out);
 
 /* The path or source name given at open; the path of the file that holds t (a shard's), both for
- * messages; what the file is: "safetensors", "2 shards of safetensors". */
+ * messages; what the file is: "safetensors", "ckpt (torch zip)",
+ * "ckpt (torch stream, before 1.6)", "2 shards of safetensors". */
 const char *dr_tensor_file_path(const dr_tensor_file *f);
 const char *dr_tensor_file_path_of(const dr_tensor_file *f, const dr_file_tensor *t);
 const char *dr_tensor_file_kind(const dr_tensor_file *f);

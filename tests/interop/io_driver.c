@@ -1,9 +1,9 @@
 /*
  * Driver of io_peers.py: one command per process, results on stdout, the error record on stderr.
  *
- *   io_driver list FILE                  name, dtype, shape, bytes' XXH3, one tensor per line; then
- *                                        the metadata
- *   io_driver copy FROM TO               writes FROM's tensors and metadata with our writer
+ *   io_driver list FILE                  any file of weights: name, dtype, shape, bytes' XXH3, one
+ *                                        tensor per line; then the metadata
+ *   io_driver copy FROM TO               writes FROM's tensors and metadata as safetensors
  *   io_driver cache_fill DIR COUNT       a latent cache of COUNT entries; values see latent_value
  *   io_driver cache_check DIR COUNT      reads the same entries back
  */
@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "io/json.h"
 #include "io/latent_cache.h"
-#include "io/safetensors.h"
+#include "io/tensor_file.h"
 #include "io/xxh3.h"
 
 #include <stdio.h>
@@ -21,7 +21,7 @@
 static const dr_latent_shape shape = {4, 6, 8};
 enum { N_LATENT = 4 * 6 * 8 };
 
-static void print_tensor(const dr_safetensors_tensor *t, const void *data)
+static void print_tensor(const dr_file_tensor *t, const void *data)
 {
     char hash[DR_XXH3_HEX] = "-";
     dr_str line = {0};
@@ -44,46 +44,54 @@ static void print_tensor(const dr_safetensors_tensor *t, const void *data)
 
 static dr_status list_file(const char *path)
 {
-    dr_safetensors *s = NULL;
-    DR_TRY(dr_safetensors_open(&s, path));
-    for (size_t i = 0; i < dr_safetensors_count(s); i++) {
-        const dr_safetensors_tensor *t = dr_safetensors_at(s, i);
+    dr_tensor_file *s = NULL;
+    DR_TRY(dr_tensor_file_open(&s, path));
+    for (size_t i = 0; i < dr_tensor_file_count(s); i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(s, i);
         const void *data = NULL;
         if (t->readable) {
-            DR_TRY(dr_safetensors_data(s, t, &data));
+            DR_TRY(dr_tensor_file_data(s, t, &data));
         }
         print_tensor(t, data);
     }
     dr_str line = {0};
-    for (size_t i = 0; i < dr_safetensors_meta_count(s); i++) {
-        dr_safetensors_meta m = dr_safetensors_meta_at(s, i);
+    for (size_t i = 0; i < dr_tensor_file_meta_count(s); i++) {
+        dr_safetensors_meta m = dr_tensor_file_meta_at(s, i);
         dr_str_add(&line, i > 0 ? "," : "{\"metadata\":{");
         dr_json_add_string(&line, m.key);
         dr_str_add(&line, ":");
         dr_json_add_string(&line, m.value);
     }
-    (void)printf("%s}}\n", line.len > 0 ? dr_str_get(&line) : "{\"metadata\":{");
+    (void)printf("%s}", line.len > 0 ? dr_str_get(&line) : "{\"metadata\":{");
+    static const char *const numbers[] = {"epoch", "global_step"};
+    for (size_t i = 0; i < 2; i++) {
+        int64_t v = 0;
+        if (dr_tensor_file_number(s, numbers[i], &v)) {
+            (void)printf(",\"%s\":%lld", numbers[i], (long long)v);
+        }
+    }
+    (void)printf(",\"kind\":\"%s\"}\n", dr_tensor_file_kind(s));
     dr_str_free(&line);
-    dr_safetensors_close(s);
+    dr_tensor_file_close(s);
     return DR_OK;
 }
 
 static dr_status copy_file(const char *from, const char *to)
 {
-    dr_safetensors *s = NULL;
-    DR_TRY(dr_safetensors_open(&s, from));
-    size_t n = dr_safetensors_count(s);
-    dr_safetensors_content c = {.n_entries = n, .n_meta = dr_safetensors_meta_count(s)};
+    dr_tensor_file *s = NULL;
+    DR_TRY(dr_tensor_file_open(&s, from));
+    size_t n = dr_tensor_file_count(s);
+    dr_safetensors_content c = {.n_entries = n, .n_meta = dr_tensor_file_meta_count(s)};
     dr_safetensors_entry *entries = dr_xcalloc(n, sizeof *entries);
     dr_safetensors_meta *meta = dr_xcalloc(c.n_meta, sizeof *meta);
     const void **data = dr_xcalloc(n, sizeof *data);
     for (size_t i = 0; i < n; i++) { /* backwards, so that the writer has to sort */
-        const dr_safetensors_tensor *t = dr_safetensors_at(s, n - 1 - i);
+        const dr_file_tensor *t = dr_tensor_file_at(s, n - 1 - i);
         entries[i] = (dr_safetensors_entry){t->name, t->dtype, t->rank, t->shape};
-        DR_TRY(dr_safetensors_data(s, t, &data[i]));
+        DR_TRY(dr_tensor_file_data(s, t, &data[i]));
     }
     for (size_t i = 0; i < c.n_meta; i++) {
-        meta[i] = dr_safetensors_meta_at(s, i);
+        meta[i] = dr_tensor_file_meta_at(s, i);
     }
     c.entries = entries;
     c.meta = meta;
@@ -91,7 +99,7 @@ static dr_status copy_file(const char *from, const char *to)
     free(entries);
     free(meta);
     free((void *)data);
-    dr_safetensors_close(s);
+    dr_tensor_file_close(s);
     return st;
 }
 
