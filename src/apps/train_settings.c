@@ -23,7 +23,6 @@ static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_trai
                                                    : DR_F32;
     c->keep_latent_draw = strcmp(dr_opt_str(o, DR_OPT_latent_cache_content), "latents") == 0;
     c->vae_batch_size = (uint32_t)dr_opt_int(o, DR_OPT_vae_batch_size);
-    c->flip_aug = dr_opt_flag(o, DR_OPT_flip_aug);
 }
 
 /* How files become pixels. */
@@ -40,6 +39,29 @@ static dr_status picture_settings(const dr_options *o, dr_picture_options *p)
         return dr_error_prefix(DR_INVALID, "--alpha_color");
     }
     return DR_OK;
+}
+
+/* What the command line says of every folder. */
+static dr_subset_options subset_settings(const dr_options *o, const dr_setting_texts *texts)
+{
+    return (dr_subset_options){
+        .captions = {.prefix = dr_opt_str(o, DR_OPT_caption_prefix),
+                     .suffix = dr_opt_str(o, DR_OPT_caption_suffix),
+                     .wildcard = dr_opt_flag(o, DR_OPT_enable_wildcard),
+                     .shuffle = dr_opt_flag(o, DR_OPT_shuffle_caption),
+                     .keep_tokens = (int32_t)dr_opt_int(o, DR_OPT_keep_tokens),
+                     .keep_separator = dr_opt_str(o, DR_OPT_keep_tokens_separator),
+                     .separator = dr_opt_str(o, DR_OPT_caption_separator),
+                     .secondary = dr_opt_str(o, DR_OPT_secondary_separator),
+                     .dropout_rate = dr_opt_float(o, DR_OPT_caption_dropout_rate),
+                     .dropout_every_n_epochs =
+                         (int32_t)dr_opt_int(o, DR_OPT_caption_dropout_every_n_epochs),
+                     .tag_dropout_rate = dr_opt_float(o, DR_OPT_caption_tag_dropout_rate),
+                     .warmup_min = (int32_t)dr_opt_int(o, DR_OPT_token_warmup_min),
+                     .warmup_steps = dr_opt_float(o, DR_OPT_token_warmup_step)},
+        .caption_extension = texts->caption_extension,
+        .flip_aug = dr_opt_flag(o, DR_OPT_flip_aug),
+    };
 }
 
 dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
@@ -69,16 +91,10 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
     DR_TRY(dr_resolution_parse(dr_opt_str(o, DR_OPT_resolution), &data->buckets.resolution));
     DR_TRY(dr_bucket_options_validate(&data->buckets));
     data->prior_loss_weight = (float)dr_opt_float(o, DR_OPT_prior_loss_weight);
-    c->captions = (dr_caption_options){
-        .shuffle = dr_opt_flag(o, DR_OPT_shuffle_caption),
-        .keep_tokens = (int32_t)dr_opt_int(o, DR_OPT_keep_tokens),
-        .separator = dr_opt_str(o, DR_OPT_caption_separator),
-        .dropout_rate = dr_opt_float(o, DR_OPT_caption_dropout_rate),
-        .dropout_every_n_epochs = (int32_t)dr_opt_int(o, DR_OPT_caption_dropout_every_n_epochs),
-        .tag_dropout_rate = dr_opt_float(o, DR_OPT_caption_tag_dropout_rate),
-    };
+    texts->subset = subset_settings(o, texts);
+    data->folders.subset = &texts->subset;
     cache_settings(o, texts, c);
-    return dr_caption_options_validate(&c->captions);
+    return dr_caption_options_validate(&texts->subset.captions);
 }
 
 static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)

@@ -14,6 +14,7 @@ typedef struct dr_setting_texts { /* what the settings point to beyond the optio
     char caption_extension[64];
     char *cache_dir;
     dr_picture_options picture;
+    dr_subset_options subset; /* of folders without settings of their own */
 } dr_setting_texts;
 void dr_setting_texts_free(dr_setting_texts *t);
 

@@ -27,43 +27,46 @@ uint64_t dr_reg_repeats(uint64_t n_train, const int64_t *folder_repeats, size_t 
 typedef struct builder { /* state of one dr_dataset_build */
     const dr_dataset_options *o;
     const dr_folder_scan *scan;
-    dr_bucket_set set;
-    dr_dataset_image *images; /* train, then regularisation */
-    size_t n, n_train;
-    int64_t *folder_repeats; /* of each */
-    uint64_t *repeats;       /* effective, of each */
-    uint64_t n_train_samples, n_reg_samples;
+    const dr_dataset_part *parts;
+    size_t n_parts;
+    dr_bucket_set *sets;      /* of each part */
+    dr_dataset_image *images; /* part by part: train, then regularisation */
+    size_t n;
+    int64_t *folder_repeats; /* of each image of the current part */
+    uint64_t *repeats;       /* effective, likewise */
+    uint64_t n_samples;      /* so far */
     dr_problems unfit;
 } builder;
 
-/* Fits every picture of one kind into its bucket; collects those that fit none. */
-static void add_images(builder *b, bool is_reg)
+/* Fits the pictures of one kind of a part into their buckets; collects those that fit none. */
+static void add_images(builder *b, uint32_t part, bool is_reg)
 {
     for (size_t i = 0; i < b->scan->n_images; i++) {
         const dr_folder_image *from = &b->scan->images[i];
         const dr_subset *subset = &b->scan->subsets[from->subset];
-        if (subset->is_reg != is_reg) {
+        if (subset->is_reg != is_reg || subset->part != part) {
             continue;
         }
         dr_dataset_image *image = &b->images[b->n];
+        const dr_picture_options *picture = subset->options->picture;
         *image = (dr_dataset_image){.path = from->path,
                                     .caption = from->caption,
-                                    .picture = b->o->folders.picture,
+                                    .picture = picture != NULL ? picture : b->o->folders.picture,
                                     .size = from->size,
                                     .subset = from->subset,
                                     .loss_weight = is_reg ? b->o->prior_loss_weight : 1.0f,
                                     .is_reg = is_reg};
-        if (dr_bucket_fit_image(&b->set, from->size, &image->fit) != DR_OK) {
+        if (dr_bucket_fit_image(&b->sets[part], from->size, &image->fit) != DR_OK) {
             (void)dr_error_prefix(DR_FORMAT, "%s", from->path);
             dr_problems_add(&b->unfit, dr_error_message());
             dr_error_clear();
             continue;
         }
-        b->folder_repeats[b->n++] = subset->repeats;
+        b->n++;
     }
 }
 
-static dr_status report_unfit(builder *b)
+static dr_status report_unfit(builder *b, const dr_dataset *d)
 {
     dr_problems_finish(&b->unfit);
     if (b->unfit.n > 0 && !b->o->folders.skip_bad_images) {
@@ -73,98 +76,148 @@ static dr_status report_unfit(builder *b)
         dr_warn("--skip_bad_images: left out %zu picture%s:%s", b->unfit.n,
                 dr_folders_plural(b->unfit.n), dr_str_get(&b->unfit.text));
     }
-    if (b->n_train == 0) {
-        DR_FAIL(DR_FORMAT, "--train_data_dir: %s: no usable picture", b->o->folders.train_data_dir);
+    if (d->n_train_images == 0) {
+        const char *dir = b->o->folders.train_data_dir;
+        DR_FAIL(DR_FORMAT, "%s%s: no usable picture to train on",
+                dir != NULL ? "--train_data_dir: " : "--dataset_config", dir != NULL ? dir : "");
     }
     return DR_OK;
 }
 
-static dr_status set_repeats(builder *b)
+/* Repeats of the images [from, n) of a part, of which the first n_train are training images; cuts
+ * off regularisation images that are not used. They stand at the end. */
+static dr_status set_repeats(builder *b, size_t from, size_t n_train, dr_dataset *d)
 {
-    for (size_t i = 0; i < b->n_train; i++) {
-        b->repeats[i] = (uint64_t)b->folder_repeats[i];
-        b->n_train_samples += b->repeats[i];
+    uint64_t n_train_samples = 0;
+    size_t n_all = b->n - from;
+    for (size_t i = 0; i < n_all; i++) {
+        const dr_dataset_image *image = &b->images[from + i];
+        b->folder_repeats[i] = b->scan->subsets[image->subset].repeats;
+        if (i < n_train) {
+            b->repeats[i] = (uint64_t)b->folder_repeats[i];
+            n_train_samples += b->repeats[i];
+        } else {
+            d->n_reg_reported += b->folder_repeats[i];
+        }
     }
-    b->n_reg_samples = dr_reg_repeats(b->n_train_samples, b->folder_repeats + b->n_train,
-                                      b->n - b->n_train, b->repeats + b->n_train);
-    uint64_t total = b->n_train_samples + b->n_reg_samples;
+    uint64_t n_reg_samples = dr_reg_repeats(n_train_samples, b->folder_repeats + n_train,
+                                            n_all - n_train, b->repeats + n_train);
+    uint64_t total = b->n_samples + n_train_samples + n_reg_samples;
     if (total > UINT32_MAX) {
         DR_FAIL(DR_INVALID,
-                "%s: pictures x repeats are %llu samples per epoch; at most %lu are possible: "
-                "lower the repeats in the folders' names and train more epochs",
-                b->o->folders.train_data_dir, (unsigned long long)total, (unsigned long)UINT32_MAX);
+                "pictures x repeats are %llu samples per epoch; at most %lu are possible: "
+                "lower the repeats and train more epochs",
+                (unsigned long long)total, (unsigned long)UINT32_MAX);
     }
-    uint32_t first = 0;
-    for (size_t i = 0; i < b->n; i++) {
-        b->images[i].repeats = (uint32_t)b->repeats[i];
-        b->images[i].first_sample = first;
-        first += b->images[i].repeats;
+    uint32_t first = (uint32_t)b->n_samples;
+    size_t used = 0;
+    for (size_t i = 0; i < n_all && b->repeats[i] > 0; i++, used++) {
+        b->images[from + i].repeats = (uint32_t)b->repeats[i];
+        b->images[from + i].first_sample = first;
+        first += (uint32_t)b->repeats[i];
     }
+    b->n_samples = total;
+    b->n = from + used;
+    d->n_train_samples += (uint32_t)n_train_samples;
+    d->n_reg_samples += (uint32_t)n_reg_samples;
+    d->n_train_images += n_train;
+    d->n_reg_images += used - n_train;
+    d->n_reg_unused += n_all - used;
     return DR_OK;
 }
 
-/* Regularisation pictures that are not used stand at the end: cuts them off. */
 static void count_images(builder *b, dr_dataset *d)
 {
-    for (size_t i = b->n_train; i < b->n; i++) {
-        d->n_reg_reported += b->folder_repeats[i];
-    }
-    size_t used = b->n;
-    while (used > b->n_train && b->images[used - 1].repeats == 0) {
-        used--;
-    }
     d->images = b->images;
-    d->n_images = used;
-    d->n_train_images = b->n_train;
-    d->n_reg_images = used - b->n_train;
-    d->n_reg_unused = b->n - used;
-    d->n_train_samples = (uint32_t)b->n_train_samples;
-    d->n_reg_samples = (uint32_t)b->n_reg_samples;
+    d->n_images = b->n;
     d->n_samples = d->n_train_samples + d->n_reg_samples;
     d->n_skipped = b->scan->n_skipped + b->unfit.n;
     if (d->n_reg_unused > 0) {
         dr_warn("%zu of %zu regularisation pictures are not used: there are only %lu training "
                 "samples per epoch",
-                d->n_reg_unused, b->n - b->n_train, (unsigned long)d->n_train_samples);
+                d->n_reg_unused, d->n_reg_images + d->n_reg_unused,
+                (unsigned long)d->n_train_samples);
     }
+    for (size_t i = 0; i < d->n_subsets; i++) {
+        d->flips = d->flips || d->subsets[i].options->flip_aug;
+    }
+}
+
+typedef struct bucket_key {
+    uint32_t part;
+    dr_size_px size;
+} bucket_key;
+
+static int compare_keys(const void *a, const void *b)
+{
+    const bucket_key *x = a;
+    const bucket_key *y = b;
+    if (x->part != y->part) {
+        return x->part < y->part ? -1 : 1;
+    }
+    return dr_size_px_compare(&x->size, &y->size);
+}
+
+static bucket_key key_of(const dr_dataset *d, const dr_dataset_image *image)
+{
+    return (bucket_key){d->subsets[image->subset].part, image->fit.bucket};
+}
+
+/* Sorts the keys and drops duplicates; returns how many are left. */
+static size_t sort_unique(bucket_key *keys, size_t n)
+{
+    size_t left = 0;
+    qsort(keys, n, sizeof *keys, compare_keys);
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || compare_keys(&keys[i], &keys[left - 1]) != 0) {
+            keys[left++] = keys[i];
+        }
+    }
+    return left;
 }
 
 static void build_buckets(builder *b, dr_arena *arena, dr_dataset *d)
 {
-    dr_size_px *sizes = dr_xcalloc(d->n_images, sizeof *sizes);
+    bucket_key *keys = dr_xcalloc(d->n_images, sizeof *keys);
     double error_sum = 0.0;
     for (size_t i = 0; i < d->n_images; i++) {
-        sizes[i] = b->images[i].fit.bucket;
+        keys[i] = key_of(d, &b->images[i]);
         error_sum += b->images[i].fit.aspect_error;
     }
-    d->n_buckets = dr_size_px_sort_unique(sizes, d->n_images);
+    d->n_buckets = sort_unique(keys, d->n_images);
     dr_bucket *buckets = dr_arena_array(arena, d->n_buckets, sizeof *buckets);
     for (size_t i = 0; i < d->n_buckets; i++) {
-        buckets[i].size = sizes[i];
+        buckets[i].size = keys[i].size;
+        buckets[i].part = keys[i].part;
+        buckets[i].batch_size = b->parts[keys[i].part].batch_size;
     }
     for (size_t i = 0; i < d->n_images; i++) {
         dr_dataset_image *image = &b->images[i];
-        const dr_size_px *at =
-            bsearch(&image->fit.bucket, sizes, d->n_buckets, sizeof *sizes, dr_size_px_compare);
-        image->bucket = (uint32_t)(at - sizes);
+        const bucket_key key = key_of(d, image);
+        const bucket_key *at = bsearch(&key, keys, d->n_buckets, sizeof *keys, compare_keys);
+        image->bucket = (uint32_t)(at - keys);
         buckets[image->bucket].n_images++;
         buckets[image->bucket].n_samples += image->repeats;
     }
-    free(sizes);
+    free(keys);
     d->buckets = buckets;
     d->mean_aspect_error = error_sum / (double)d->n_images;
 }
 
 static dr_status build(builder *b, dr_arena *arena, dr_dataset *out)
 {
-    add_images(b, false);
-    b->n_train = b->n;
-    add_images(b, true);
-    DR_TRY(report_unfit(b));
-    DR_TRY(set_repeats(b));
-    *out = (dr_dataset){.subsets = b->scan->subsets,
-                        .n_subsets = b->scan->n_subsets,
-                        .bucketed = b->o->buckets.enable};
+    *out = (dr_dataset){
+        .subsets = b->scan->subsets, .n_subsets = b->scan->n_subsets, .n_parts = b->n_parts};
+    for (uint32_t part = 0; part < b->n_parts; part++) {
+        size_t from = b->n;
+        dr_bucket_set_build(&b->sets[part], &b->parts[part].buckets, arena);
+        out->bucketed = out->bucketed || b->parts[part].buckets.enable;
+        add_images(b, part, false);
+        size_t n_train = b->n - from;
+        add_images(b, part, true);
+        DR_TRY(set_repeats(b, from, n_train, out));
+    }
+    DR_TRY(report_unfit(b, out));
     count_images(b, out);
     build_buckets(b, arena, out);
     return DR_OK;
@@ -174,12 +227,15 @@ dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o, const d
                            dr_dataset *out)
 {
     size_t n = scan->n_images;
+    const dr_dataset_part whole = {.buckets = o->buckets};
     builder b = {.o = o,
                  .scan = scan,
+                 .parts = o->n_parts > 0 ? o->parts : &whole,
+                 .n_parts = o->n_parts > 0 ? o->n_parts : 1,
                  .images = dr_arena_array(arena, n, sizeof *b.images),
                  .folder_repeats = dr_xcalloc(n + 1, sizeof *b.folder_repeats),
                  .repeats = dr_xcalloc(n + 1, sizeof *b.repeats)};
-    dr_bucket_set_build(&b.set, &o->buckets, arena);
+    b.sets = dr_arena_array(arena, b.n_parts, sizeof *b.sets);
     dr_status st = build(&b, arena, out);
     free(b.folder_repeats);
     free(b.repeats);
@@ -190,7 +246,8 @@ dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o, const d
 dr_status dr_dataset_open(dr_arena *arena, const dr_dataset_options *o, dr_dataset *out)
 {
     dr_folder_scan scan = {0};
-    DR_TRY(dr_folders_scan(arena, &o->folders, &scan));
+    DR_TRY(o->n_parts > 0 ? dr_subsets_scan(arena, &o->folders, o->specs, o->n_specs, &scan)
+                          : dr_folders_scan(arena, &o->folders, &scan));
     return dr_dataset_build(arena, o, &scan, out);
 }
 
@@ -198,6 +255,9 @@ void dr_dataset_summary(const dr_dataset *d, dr_str *out)
 {
     for (size_t i = 0; i < d->n_subsets; i++) {
         const dr_subset *s = &d->subsets[i];
+        if (d->n_parts > 1) {
+            dr_str_printf(out, "dataset %lu, ", (unsigned long)s->part + 1);
+        }
         dr_str_printf(out, "%s %s: %zu picture%s x %lld repeat%s, class '%s'\n",
                       s->is_reg ? "regularisation" : "training", s->dir, s->n_images,
                       dr_folders_plural(s->n_images), (long long)s->repeats,
@@ -215,8 +275,13 @@ void dr_dataset_summary(const dr_dataset *d, dr_str *out)
     dr_str_printf(out, "\nbucket  size (w x h)  pictures   samples\n");
     for (size_t i = 0; i < d->n_buckets; i++) {
         const dr_bucket *b = &d->buckets[i];
-        dr_str_printf(out, "%6zu  %5d x %-5d %9lu %9lu\n", i, b->size.w, b->size.h,
+        dr_str_printf(out, "%6zu  %5d x %-5d %9lu %9lu", i, b->size.w, b->size.h,
                       (unsigned long)b->n_images, (unsigned long)b->n_samples);
+        if (d->n_parts > 1) {
+            dr_str_printf(out, "  dataset %lu, batches of %lu", (unsigned long)b->part + 1,
+                          (unsigned long)b->batch_size);
+        }
+        dr_str_add(out, "\n");
     }
     dr_str_printf(out, "mean aspect ratio error: %.4f\n", d->mean_aspect_error);
 }

@@ -5,7 +5,8 @@
  * Threads:  built by one thread; read-only afterwards.
  *
  * A sample is one (picture, repeat) of an epoch. Samples are numbered 0..n_samples-1 in canonical
- * order: training pictures by folder and path, then regularisation pictures, repeats innermost.
+ * order: training pictures by folder and path, then regularisation pictures, repeats innermost;
+ * several datasets follow each other.
  * That number keys all randomness of a sample, so it depends on the data alone.
  */
 #ifndef DR_DATA_DATASET_H
@@ -31,7 +32,9 @@ typedef struct dr_dataset_image {
 typedef struct dr_bucket {
     dr_size_px size;
     uint32_t n_images;
-    uint32_t n_samples; /* counts repeats */
+    uint32_t n_samples;  /* counts repeats */
+    uint32_t part;       /* dataset that it belongs to */
+    uint32_t batch_size; /* of that dataset; 0: the run's */
 } dr_bucket;
 
 typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_build */
@@ -39,7 +42,8 @@ typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_
     size_t n_images;
     const dr_subset *subsets;
     size_t n_subsets;
-    const dr_bucket *buckets; /* non-empty ones, ascending by (w, h) */
+    size_t n_parts;           /* datasets of a dataset file; 1 without one */
+    const dr_bucket *buckets; /* non-empty ones, ascending by (part, w, h) */
     size_t n_buckets;
     uint32_t n_samples; /* per epoch: train + regularisation */
     uint32_t n_train_samples, n_reg_samples;
@@ -49,13 +53,23 @@ typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_
                                that sd-scripts reports */
     size_t n_skipped;       /* bad pictures left out */
     double mean_aspect_error;
-    bool bucketed; /* --enable_bucket */
+    bool bucketed; /* --enable_bucket, in any part */
+    bool flips;    /* some subset has flip_aug */
 } dr_dataset;
+
+typedef struct dr_dataset_part { /* one [[datasets]] of a dataset file */
+    dr_bucket_options buckets;   /* validated */
+    uint32_t batch_size;
+} dr_dataset_part;
 
 typedef struct dr_dataset_options {
     dr_folder_options folders;
-    dr_bucket_options buckets; /* validated */
-    float prior_loss_weight;   /* --prior_loss_weight */
+    dr_bucket_options buckets;    /* validated; without a dataset file */
+    float prior_loss_weight;      /* --prior_loss_weight */
+    const dr_dataset_part *parts; /* with a dataset file; they outlive the dataset */
+    size_t n_parts;               /* 0: folders.train_data_dir counts */
+    const dr_subset_spec *specs;  /* folders of all parts, by part */
+    size_t n_specs;
 } dr_dataset_options;
 /*
  * Builds the set from a scan (same arena, which must outlive it) and validated bucket options.
@@ -66,7 +80,7 @@ typedef struct dr_dataset_options {
  */
 DR_MUST_USE dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o,
                                        const dr_folder_scan *scan, dr_dataset *out);
-/* dr_folders_scan, then dr_dataset_build. */
+/* dr_folders_scan or, with parts, dr_subsets_scan, then dr_dataset_build. */
 DR_MUST_USE dr_status dr_dataset_open(dr_arena *arena, const dr_dataset_options *o,
                                       dr_dataset *out);
 

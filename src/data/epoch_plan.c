@@ -13,11 +13,21 @@ static uint32_t ceil_div(uint32_t a, uint32_t b)
     return a / b + (a % b != 0);
 }
 
+uint32_t dr_bucket_batch(const dr_bucket *b, uint32_t batch_size)
+{
+    return b->batch_size > 0 ? b->batch_size : batch_size;
+}
+
+static uint32_t leaves_of(const dr_bucket *b, uint32_t batch_size)
+{
+    return ceil_div(b->n_samples, dr_bucket_batch(b, batch_size));
+}
+
 static uint32_t count_leaves(const dr_dataset *d, uint32_t batch_size)
 {
     uint32_t n = 0;
     for (size_t i = 0; i < d->n_buckets; i++) {
-        n += ceil_div(d->buckets[i].n_samples, batch_size);
+        n += leaves_of(&d->buckets[i], batch_size);
     }
     return n;
 }
@@ -59,8 +69,8 @@ static void deal_samples(const dr_dataset *d, dr_sample_ref *samples, uint32_t *
     }
 }
 
-typedef struct bucket_rank { /* for ordering buckets by the cost of one sample */
-    int64_t area;
+typedef struct bucket_rank { /* for ordering buckets by the cost of one leaf */
+    int64_t area;            /* of a full batch */
     uint32_t bucket;
 } bucket_rank;
 
@@ -75,11 +85,12 @@ static int compare_ranks(const void *a, const void *b)
 }
 
 /* Buckets by area: leaves that share a step then cost about the same. */
-static void rank_buckets(const dr_dataset *d, bucket_rank *ranks)
+static void rank_buckets(const dr_dataset *d, uint32_t batch_size, bucket_rank *ranks)
 {
     for (size_t b = 0; b < d->n_buckets; b++) {
         dr_size_px size = d->buckets[b].size;
-        ranks[b] = (bucket_rank){(int64_t)size.w * size.h, (uint32_t)b};
+        int64_t n = dr_bucket_batch(&d->buckets[b], batch_size);
+        ranks[b] = (bucket_rank){size.w * n * size.h, (uint32_t)b};
     }
     qsort(ranks, d->n_buckets, sizeof *ranks, compare_ranks);
 }
@@ -97,7 +108,7 @@ typedef struct cutter { /* cuts buckets into leaves */
 static void cut_leaves(cutter *c, uint32_t bucket, uint32_t from, uint32_t to)
 {
     uint32_t n = c->d->buckets[bucket].n_samples;
-    uint32_t batch = c->o->batch_size;
+    uint32_t batch = dr_bucket_batch(&c->d->buckets[bucket], c->o->batch_size);
     for (uint32_t i = from; i < to; i++) {
         uint32_t start = i * batch;
         c->plan->leaves[c->n_leaves++] =
@@ -112,12 +123,12 @@ static void order_leaves(cutter *c)
 {
     uint32_t per_step = c->o->n_leaves;
     for (size_t b = 0; b < c->d->n_buckets; b++) {
-        uint32_t n = ceil_div(c->d->buckets[b].n_samples, c->o->batch_size);
+        uint32_t n = leaves_of(&c->d->buckets[b], c->o->batch_size);
         cut_leaves(c, (uint32_t)b, 0, n - n % per_step);
     }
     for (size_t i = 0; i < c->d->n_buckets; i++) {
         uint32_t b = c->ranks[i].bucket;
-        uint32_t n = ceil_div(c->d->buckets[b].n_samples, c->o->batch_size);
+        uint32_t n = leaves_of(&c->d->buckets[b], c->o->batch_size);
         cut_leaves(c, b, n - n % per_step, n);
     }
 }
@@ -159,7 +170,7 @@ static void fill_plan(dr_epoch_plan *plan, const dr_dataset *d, const dr_epoch_p
         dr_philox_init(&random, o->seed, DR_RANDOM_SHUFFLE, o->epoch, b);
         shuffle_samples(&random, plan->samples + first[b], d->buckets[b].n_samples);
     }
-    rank_buckets(d, ranks);
+    rank_buckets(d, o->batch_size, ranks);
     cutter c = {.d = d, .o = o, .plan = plan, .first = first, .ranks = ranks};
     order_leaves(&c);
     DR_CHECK(c.n_leaves == plan->n_leaves, "%lu leaves cut, %lu counted", (unsigned long)c.n_leaves,
@@ -214,6 +225,47 @@ static const char *plural(uint32_t n, const char *many)
     return n == 1 ? "" : many;
 }
 
+/* "4", or "2 to 4" when datasets differ. */
+static void add_batch_sizes(const dr_dataset *d, uint32_t batch_size, dr_str *out)
+{
+    uint32_t least = dr_bucket_batch(&d->buckets[0], batch_size);
+    uint32_t most = least;
+    for (size_t i = 1; i < d->n_buckets; i++) {
+        uint32_t n = dr_bucket_batch(&d->buckets[i], batch_size);
+        least = n < least ? n : least;
+        most = n > most ? n : most;
+    }
+    if (least < most) {
+        dr_str_printf(out, "%lu or ", (unsigned long)least);
+    }
+    dr_str_printf(out, "%lu", (unsigned long)most);
+}
+
+/* Steps whose leaves do not all have the same shape, and leaves that a last step lacks. */
+static void add_imbalance(const dr_dataset *d, uint32_t batch_size, uint32_t per_step, dr_str *out)
+{
+    uint32_t short_leaves = 0;
+    uint32_t rest = 0;
+    for (size_t i = 0; i < d->n_buckets; i++) {
+        const dr_bucket *b = &d->buckets[i];
+        short_leaves += b->n_samples % dr_bucket_batch(b, batch_size) != 0;
+        rest += leaves_of(b, batch_size) % per_step;
+    }
+    uint32_t missing = rest % per_step == 0 ? 0 : per_step - rest % per_step;
+    if (short_leaves > 0) {
+        dr_str_printf(out, "; %lu batch%s not full", (unsigned long)short_leaves,
+                      short_leaves == 1 ? " is" : "es are");
+    }
+    if (d->n_buckets > 1 && rest > 0 && per_step > 1) {
+        dr_str_printf(out, "; %lu batch%s left over share%s steps of mixed shapes",
+                      (unsigned long)rest, plural(rest, "es"), rest == 1 ? "s" : "");
+    }
+    if (missing > 0) {
+        dr_str_printf(out, "; one step has %lu batch%s fewer", (unsigned long)missing,
+                      plural(missing, "es"));
+    }
+}
+
 void dr_epoch_arithmetic(const dr_dataset *dataset, uint32_t batch_size, uint32_t virtual_shards,
                          uint32_t accumulation, dr_str *out)
 {
@@ -226,16 +278,18 @@ void dr_epoch_arithmetic(const dr_dataset *dataset, uint32_t batch_size, uint32_
                       (unsigned long)dataset->n_train_samples,
                       (unsigned long)dataset->n_reg_samples);
     }
-    dr_str_printf(out,
-                  " in %zu bucket%s -> %lu batch%s of up to %lu -> %lu step%s of up to %lu "
-                  "(%lu shard%s x %lu accumulated)",
-                  dataset->n_buckets, plural((uint32_t)dataset->n_buckets, "s"),
-                  (unsigned long)leaves, plural(leaves, "es"), (unsigned long)batch_size,
+    dr_str_printf(out, " in %zu bucket%s -> %lu batch%s of up to ", dataset->n_buckets,
+                  plural((uint32_t)dataset->n_buckets, "s"), (unsigned long)leaves,
+                  plural(leaves, "es"));
+    add_batch_sizes(dataset, batch_size, out);
+    dr_str_printf(out, " -> %lu step%s of up to %lu (%lu shard%s x %lu accumulated)",
                   (unsigned long)steps, plural(steps, "s"), (unsigned long)per_step,
                   (unsigned long)virtual_shards, plural(virtual_shards, "s"),
                   (unsigned long)accumulation);
     if (leaves < per_step) {
         dr_str_printf(out, "; only %lu of %lu batches of a step exist, the others stay empty",
                       (unsigned long)leaves, (unsigned long)per_step);
+        return;
     }
+    add_imbalance(dataset, batch_size, per_step, out);
 }

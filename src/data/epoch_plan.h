@@ -39,7 +39,7 @@ typedef struct dr_step {
 typedef struct dr_epoch_plan_options {
     uint64_t seed;
     uint32_t epoch;      /* from 1 */
-    uint32_t batch_size; /* B >= 1 */
+    uint32_t batch_size; /* B >= 1, of buckets whose dataset has none of its own */
     uint32_t n_leaves;   /* L >= 1 */
 } dr_epoch_plan_options;
 
@@ -57,9 +57,12 @@ DR_MUST_USE dr_status dr_epoch_plan_build(dr_epoch_plan *plan, const dr_dataset 
                                           const dr_epoch_plan_options *o);
 void dr_epoch_plan_deinit(dr_epoch_plan *plan);
 
+/* Samples in a full leaf of a bucket, when batch_size is the run's. */
+uint32_t dr_bucket_batch(const dr_bucket *b, uint32_t batch_size);
 /* Steps of every epoch of this dataset with these sizes. */
 uint32_t dr_steps_per_epoch(const dr_dataset *dataset, uint32_t batch_size, uint32_t n_leaves);
-/* One line for the run header: samples -> batches -> steps, with the numbers that make them. */
+/* One line for the run header: samples -> batches -> steps, with the numbers that make them, and
+ * what is uneven: batches that are not full, steps of mixed shapes, a step with fewer batches. */
 void dr_epoch_arithmetic(const dr_dataset *dataset, uint32_t batch_size, uint32_t virtual_shards,
                          uint32_t accumulation, dr_str *out);
 

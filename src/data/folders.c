@@ -79,7 +79,8 @@ dr_picture_kind dr_picture_kind_of(const char *name)
 
 typedef struct folder_scan { /* state of one dr_folders_scan */
     const dr_folder_options *o;
-    const char *extension; /* of captions, with its dot */
+    const dr_subset_options *defaults; /* of folders that have no settings of their own */
+    const char *extension;             /* of the subset's captions, with its dot */
     dr_arena *arena;
     dr_subset *subsets;
     size_t n_subsets, cap_subsets;
@@ -126,7 +127,8 @@ static dr_status scan_image(folder_scan *s, const dr_subset *subset, const char 
     }
     DR_TRY(st);
     const char *caption = NULL;
-    st = dr_caption_file_find(s->arena, image.path, s->extension, &s->captions, &caption);
+    st = dr_caption_file_find(s->arena, image.path, s->extension,
+                              subset->options->captions.wildcard, &s->captions, &caption);
     if (st == DR_FORMAT) {
         dr_problems_add(&s->bad_captions, dr_error_message());
         dr_error_clear();
@@ -179,23 +181,27 @@ static dr_status scan_pictures(folder_scan *s, dr_subset *subset, const dr_strv 
     return DR_OK;
 }
 
-static dr_status scan_subset(folder_scan *s, const char *path, int64_t repeats,
-                             const char *class_tokens, bool is_reg)
+/* Adds the folder `from` says, with its pictures. */
+static dr_status scan_subset(folder_scan *s, const dr_subset *from)
 {
-    if (repeats > INT32_MAX) {
-        DR_FAIL(DR_INVALID, "%s: %lld repeats; at most %d are possible: rename the folder", path,
-                (long long)repeats, INT32_MAX);
+    const char *path = from->dir;
+    if (from->repeats > INT32_MAX) {
+        DR_FAIL(DR_INVALID, "%s: %lld repeats; at most %d are possible", path,
+                (long long)from->repeats, INT32_MAX);
     }
-    size_t n = strlen(class_tokens);
-    if (dr_py_utf8_check(class_tokens, n) != n) {
+    size_t n = strlen(from->class_tokens);
+    if (dr_py_utf8_check(from->class_tokens, n) != n) {
         DR_FAIL(DR_FORMAT, "%s: the folder's name is not UTF-8; rename it (convmv does it)", path);
     }
     dr_subset *subset = add_subset(s);
+    *subset = *from;
     subset->dir = dr_arena_strdup(s->arena, path);
-    subset->class_tokens = dr_arena_strdup(s->arena, class_tokens);
-    subset->repeats = repeats;
-    subset->is_reg = is_reg;
+    subset->class_tokens = dr_arena_strdup(s->arena, from->class_tokens);
     subset->first_image = s->n_images;
+    const char *extension = from->options->caption_extension;
+    extension = extension != NULL ? extension : s->o->caption_extension;
+    bool dot = extension[0] == '.' || extension[0] == '\0';
+    s->extension = dr_arena_printf(s->arena, "%s%s", dot ? "" : ".", extension);
     size_t bad_before = s->bad.n + s->bad_captions.n;
     dr_strv names = {0};
     dr_status st = dr_list_dir(path, &names);
@@ -235,7 +241,11 @@ static dr_status scan_child(folder_scan *s, const char *path, const char *name, 
         return DR_OK;
     }
     *valid = true;
-    return scan_subset(s, path, repeats, class_tokens, is_reg);
+    return scan_subset(s, &(dr_subset){.dir = path,
+                                       .class_tokens = class_tokens,
+                                       .repeats = repeats,
+                                       .is_reg = is_reg,
+                                       .options = s->defaults});
 }
 
 static void warn_collected(dr_problems *p, const char *what)
@@ -365,6 +375,46 @@ static dr_status scan_all(folder_scan *s)
     return DR_OK;
 }
 
+static bool named_before(const dr_subset_spec *specs, size_t i)
+{
+    for (size_t k = 0; k < i; k++) {
+        if (specs[k].part == specs[i].part && is_same_dir(specs[k].image_dir, specs[i].image_dir)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static dr_status scan_specs(folder_scan *s, const dr_subset_spec *specs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const dr_subset_spec *spec = &specs[i];
+        if (!dr_path_is_dir(spec->image_dir)) {
+            DR_FAIL(DR_INVALID, "image_dir: %s: %s", spec->image_dir,
+                    dr_path_exists(spec->image_dir) ? "not a directory" : "no such directory");
+        }
+        if (named_before(specs, i)) {
+            dr_warn("image_dir: %s is named twice in one dataset; the second time is ignored",
+                    spec->image_dir);
+            continue;
+        }
+        DR_TRY(scan_subset(
+            s, &(dr_subset){.dir = spec->image_dir,
+                            .class_tokens = spec->class_tokens != NULL ? spec->class_tokens : "",
+                            .repeats = spec->repeats,
+                            .is_reg = spec->is_reg,
+                            .part = spec->part,
+                            .options = spec->options}));
+    }
+    warn_unused(s);
+    DR_TRY(report_bad(s));
+    if (s->n_images == 0) {
+        DR_FAIL(DR_FORMAT, "no usable picture (.png, .jpg, .jpeg, .webp, .bmp) in any image_dir of "
+                           "the dataset file");
+    }
+    return DR_OK;
+}
+
 static void take_result(folder_scan *s, dr_folder_scan *out)
 {
     out->subsets = dr_arena_array(s->arena, s->n_subsets, sizeof *s->subsets);
@@ -376,14 +426,19 @@ static void take_result(folder_scan *s, dr_folder_scan *out)
     out->n_skipped = s->bad.n;
 }
 
-dr_status dr_folders_scan(dr_arena *arena, const dr_folder_options *o, dr_folder_scan *out)
+static const dr_subset_options plain_options = {.captions = {.separator = ",", .warmup_min = 1}};
+
+dr_subset_options dr_subset_options_default(void)
 {
-    DR_CHECK(o->train_data_dir != NULL && o->probe != NULL && o->caption_extension != NULL,
-             "folder options are incomplete");
-    folder_scan s = {.o = o, .arena = arena};
-    bool dot = o->caption_extension[0] == '.' || o->caption_extension[0] == '\0';
-    s.extension = dr_arena_printf(arena, "%s%s", dot ? "" : ".", o->caption_extension);
-    dr_status st = scan_all(&s);
+    return plain_options;
+}
+
+static dr_status scan(dr_arena *arena, const dr_folder_options *o, const dr_subset_spec *specs,
+                      size_t n, dr_folder_scan *out)
+{
+    folder_scan s = {
+        .o = o, .arena = arena, .defaults = o->subset != NULL ? o->subset : &plain_options};
+    dr_status st = specs != NULL ? scan_specs(&s, specs, n) : scan_all(&s);
     if (st == DR_OK) {
         take_result(&s, out);
     }
@@ -394,4 +449,19 @@ dr_status dr_folders_scan(dr_arena *arena, const dr_folder_options *o, dr_folder
     dr_problems_free(&s.bad_captions);
     dr_problems_free(&s.captions.missing);
     return st;
+}
+
+dr_status dr_folders_scan(dr_arena *arena, const dr_folder_options *o, dr_folder_scan *out)
+{
+    DR_CHECK(o->train_data_dir != NULL && o->probe != NULL && o->caption_extension != NULL,
+             "folder options are incomplete");
+    return scan(arena, o, NULL, 0, out);
+}
+
+dr_status dr_subsets_scan(dr_arena *arena, const dr_folder_options *o, const dr_subset_spec *specs,
+                          size_t n, dr_folder_scan *out)
+{
+    DR_CHECK(specs != NULL && o->probe != NULL && o->caption_extension != NULL,
+             "folder options are incomplete");
+    return scan(arena, o, specs, n, out);
 }

@@ -12,7 +12,7 @@
 
 #include "base/arena.h"
 #include "data/buckets.h"
-#include "data/picture_options.h"
+#include "data/subset.h"
 
 /* Reads a picture's size without decoding it; DR_FORMAT or DR_IO with the path in the message. */
 typedef dr_status (*dr_probe_fn)(const char *path, const dr_image_options *o, dr_size_px *out);
@@ -24,14 +24,17 @@ typedef struct dr_folder_options {
     bool skip_bad_images;              /* --skip_bad_images: leave them out instead of failing   */
     dr_probe_fn probe;                 /* dr_picture_check; tests give others  */
     const dr_picture_options *picture; /* how to decode; NULL: the defaults */
+    const dr_subset_options *subset;   /* of every folder; NULL: the defaults                    */
 } dr_folder_options;
 
-typedef struct dr_subset {    /* one <repeats>_<class> folder */
+typedef struct dr_subset {    /* one <repeats>_<class> folder, or one of a dataset file */
     const char *dir;          /* as reached from the option's value          */
     const char *class_tokens; /* caption of pictures without a caption file  */
     int64_t repeats;          /* from the folder's name                      */
     bool is_reg;
-    size_t first_image, n_images; /* its pictures, consecutive in images[] */
+    uint32_t part;                    /* dataset that it belongs to; 0 without a dataset file */
+    const dr_subset_options *options; /* never NULL */
+    size_t first_image, n_images;     /* its pictures, consecutive in images[] */
 } dr_subset;
 
 typedef struct dr_folder_image {
@@ -65,5 +68,12 @@ bool dr_folder_name_parse(const char *name, int64_t *repeats, const char **class
  */
 DR_MUST_USE dr_status dr_folders_scan(dr_arena *arena, const dr_folder_options *o,
                                       dr_folder_scan *out);
+/*
+ * The same for n folders named one by one, in the order of their parts; o's directories are not
+ * used. Folders that do not exist are DR_INVALID; a folder named twice in one part counts once,
+ * with a warning.
+ */
+DR_MUST_USE dr_status dr_subsets_scan(dr_arena *arena, const dr_folder_options *o,
+                                      const dr_subset_spec *specs, size_t n, dr_folder_scan *out);
 
 #endif

@@ -42,11 +42,12 @@ typedef struct dr_caption_stats { /* what is worth a warning after the scan */
     const char *first_txt;        /* one of these                                               */
 } dr_caption_stats;
 /*
- * The caption of one picture: *caption is NULL when there is no file, otherwise in the arena.
+ * The caption of one picture: *caption is NULL when there is no file, otherwise in the arena: the
+ * first line, stripped, or with all_lines every line that is not blank, stripped, between "\n".
  * Errors: DR_FORMAT (empty, not UTF-8, NUL bytes) with path, byte offset and a guess; DR_IO.
  */
 DR_MUST_USE dr_status dr_caption_file_find(dr_arena *arena, const char *image_path,
-                                           const char *extension, dr_caption_stats *stats,
-                                           const char **caption);
+                                           const char *extension, bool all_lines,
+                                           dr_caption_stats *stats, const char **caption);
 
 #endif

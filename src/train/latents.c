@@ -173,7 +173,8 @@ dr_status dr_latents_get(dr_latents *l, size_t image, uint32_t epoch, uint64_t s
 {
     dr_philox stream;
     bool flip = false;
-    if (l->c.flip) {
+    const dr_dataset *ds = l->c.dataset;
+    if (l->c.flip && ds->subsets[ds->images[image].subset].options->flip_aug) {
         dr_philox_init(&stream, l->c.seed, DR_RANDOM_FLIP, epoch, sample);
         flip = dr_philox_uniform(&stream) < 0.5f;
     }

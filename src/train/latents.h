@@ -28,7 +28,7 @@ typedef struct dr_latents_config {
     dr_dtype stored;       /* --latent_cache_dtype: F32, F16, BF16 */
     uint32_t vae_batch;    /* --vae_batch_size; at least 1 */
     bool fill_only;        /* the cache is all that is wanted: dr_latents_get may not be called */
-    bool flip;             /* --flip_aug */
+    bool flip;             /* some subset has flip_aug: both sides of every picture are kept */
     uint64_t seed;
 } dr_latents_config;
 

@@ -21,7 +21,12 @@ static dr_status fill_ids(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t e
     const dr_dataset_image *im = &r->dataset.images[leaf->samples[i].image];
     dr_str caption = {0};
     dr_token_rows rows;
-    dr_caption_process(&r->c->captions, im->caption, r->c->seed, epoch, leaf->samples[i].sample,
+    dr_caption_process(&r->dataset.subsets[im->subset].options->captions, im->caption,
+                       &(dr_caption_use){.seed = r->c->seed,
+                                         .epoch = epoch,
+                                         .sample = leaf->samples[i].sample,
+                                         .step = r->step,
+                                         .n_steps = r->n_steps},
                        &caption);
     dr_status st = dr_tokenizer_encode_padded(r->tokenizer, dr_str_get(&caption), caption.len,
                                               75 * r->c->n_token_rows, &rows);

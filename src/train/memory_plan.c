@@ -31,8 +31,9 @@ static dr_status activation_peak(dr_run *r, size_t *peak)
     *peak = 0;
     for (size_t i = 0; i < r->dataset.n_buckets; i++) {
         const dr_bucket *b = &r->dataset.buckets[i];
-        uint32_t full = b->n_samples < r->c->batch_size ? b->n_samples : r->c->batch_size;
-        uint32_t rest = b->n_samples % r->c->batch_size;
+        uint32_t batch = dr_bucket_batch(b, r->c->batch_size);
+        uint32_t full = b->n_samples < batch ? b->n_samples : batch;
+        uint32_t rest = b->n_samples % batch;
         for (int text = 0; text <= (r->trains_text_encoder ? 1 : 0); text++) {
             DR_TRY(leaf_peak(r, b, full, text == 1, peak));
             if (rest > 0 && rest != full) {

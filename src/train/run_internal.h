@@ -36,6 +36,7 @@ typedef struct dr_run {
     uint32_t n_leaves; /* of a step, over all ranks */
     uint32_t steps_per_epoch;
     int64_t n_steps;
+    int64_t step;             /* optimizer steps done: the number of the current one, from 0 */
     bool trains_text_encoder; /* at least one step does */
     int64_t n_truncated;      /* captions cut so far */
     double data_s;            /* of the current step: making inputs */

@@ -161,6 +161,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     bool dump = r->c->dump_dir != NULL && global_step < r->c->dump_steps;
     double *losses = dr_xcalloc(r->n_leaves, sizeof *losses);
     r->data_s = 0.0;
+    r->step = global_step;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
     dr_status st = run_leaves(r, &cx, step, epoch, text, dump, losses);
     if (st != DR_OK) { /* the others are inside the reduction: they cannot be asked any more */

@@ -81,7 +81,7 @@ static dr_status open_latents(dr_run *r)
                                                   .keep_draw = c->keep_latent_draw,
                                                   .stored = c->latent_dtype,
                                                   .vae_batch = c->vae_batch_size,
-                                                  .flip = c->flip_aug,
+                                                  .flip = r->dataset.flips,
                                                   .seed = c->seed},
                              &r->latents);
 }

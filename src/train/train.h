@@ -19,14 +19,13 @@
 typedef struct dr_train_config { /* strings outlive the run */
     dr_model_open_options model;
     dr_dataset_options data;
-    dr_caption_options captions;
     const char *output_dir, *output_name; /* name NULL: "last" */
     bool save_as_given;                   /* save_format was named; else the source's format */
     dr_save_format save_format;
     const char *dump_dir; /* NULL: none */
     int64_t dump_steps;
     const char *cache_dir; /* HDF5 latent cache; NULL: none */
-    bool cache_latents, flip_aug;
+    bool cache_latents;
     bool keep_latent_draw; /* --latent_cache_content latents */
     dr_dtype latent_dtype; /* --latent_cache_dtype */
     uint32_t vae_batch_size;

@@ -122,7 +122,8 @@ static void answer_caption(char *line)
     o.separator = read_hex(separator);
     o.tag_dropout_rate = 1e-30; /* smaller than every non-zero draw */
     dr_str out = {0};
-    dr_caption_process(&o, read_hex(text), 42, 1, 1, &out);
+    dr_caption_process(&o, read_hex(text), &(dr_caption_use){.seed = 42, .epoch = 1, .sample = 1},
+                       &out);
     print_hex(dr_str_get(&out));
     dr_str_free(&out);
 }

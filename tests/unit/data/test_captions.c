@@ -107,7 +107,11 @@ static void bad_caption_files_are_errors(void **state)
                        "a\0b\0",
                        6, "it looks like UTF-16LE");
     expect_bad_caption(&w, "\0a\0b", 4, "it looks like UTF-16BE");
-    expect_bad_caption(&w, "\x8c\xa2\x82\xcc\x8e\xca\x90^", 8, "perhaps it is SHIFT_JIS");
+    expect_bad_caption(&w, "\x8c\xa2\x82\xcc\x8e\xca\x90^", 8,
+                       "it looks like SHIFT_JIS: iconv -f SHIFT_JIS -t UTF-8");
+    expect_bad_caption(&w, "\xd2\xbb\xd6\xbb\xb9\xb7\xb5\xc4\xd5\xd5\xc6\xac", 12,
+                       "it looks like GBK");
+    expect_bad_caption(&w, "\x83\x74\x83\x48\x83\x67, dog", 11, "it looks like SHIFT_JIS");
     w.o.folders.skip_bad_images = true; /* is about pictures */
     assert_error(scan(&w), DR_FORMAT, "not UTF-8");
     end(&w);
@@ -116,7 +120,7 @@ static void bad_caption_files_are_errors(void **state)
 static void expect_processed(const dr_caption_options *o, const char *caption, const char *want)
 {
     dr_str out = {0};
-    dr_caption_process(o, caption, 7, 1, 3, &out);
+    dr_caption_process(o, caption, &(dr_caption_use){.seed = 7, .epoch = 1, .sample = 3}, &out);
     assert_string_equal(dr_str_get(&out), want);
     dr_str_free(&out);
 }
@@ -161,8 +165,9 @@ static void shuffling_permutes_what_is_not_kept(void **state)
     dr_str out = {0};
     dr_str again = {0};
     for (uint64_t sample = 0; sample < 200; sample++) {
-        dr_caption_process(&o, "a,b,c,d", 42, 2, sample, &out);
-        dr_caption_process(&o, "a,b,c,d", 42, 2, sample, &again);
+        const dr_caption_use use = {.seed = 42, .epoch = 2, .sample = sample};
+        dr_caption_process(&o, "a,b,c,d", &use, &out);
+        dr_caption_process(&o, "a,b,c,d", &use, &again);
         assert_string_equal(out.data, again.data);
         static const char *const orders[] = {"a, b, c, d", "a, b, d, c", "a, c, b, d",
                                              "a, c, d, b", "a, d, b, c", "a, d, c, b"};
@@ -191,7 +196,8 @@ static void dropout_rates_are_met(void **state)
     size_t tags = 0;
     dr_str out = {0};
     for (uint64_t sample = 0; sample < N; sample++) {
-        dr_caption_process(&o, "x,x,x,x,x,x,x,x,x,x", 42, 1, sample, &out);
+        const dr_caption_use use = {.seed = 42, .epoch = 1, .sample = sample};
+        dr_caption_process(&o, "x,x,x,x,x,x,x,x,x,x", &use, &out);
         empty += out.len == 0;
         for (size_t i = 0; i < out.len; i++) {
             tags += out.data[i] == 'x';

@@ -88,8 +88,10 @@ static void dataset_counts_and_buckets(void **state)
     assert_int_equal(d.n_reg_samples, 8);
     assert_int_equal(d.n_reg_reported, 3);
     assert_int_equal(d.n_buckets, 4);
-    static const dr_bucket want[] = {
-        {{384, 640}, 1, 2}, {{512, 512}, 3, 8}, {{576, 448}, 1, 3}, {{640, 384}, 1, 3}};
+    static const dr_bucket want[] = {{{384, 640}, 1, 2, 0, 0},
+                                     {{512, 512}, 3, 8, 0, 0},
+                                     {{576, 448}, 1, 3, 0, 0},
+                                     {{640, 384}, 1, 3, 0, 0}};
     uint32_t sample = 0;
     for (size_t i = 0; i < d.n_buckets; i++) {
         assert_memory_equal(&d.buckets[i], &want[i], sizeof want[i]);

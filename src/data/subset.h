@@ -1,0 +1,31 @@
+/*
+ * data/subset.h - the settings of one folder of pictures: from the command line, or its own in a
+ * dataset file.
+ *
+ * Layer:    data.
+ */
+#ifndef DR_DATA_SUBSET_H
+#define DR_DATA_SUBSET_H
+
+#include "data/caption.h"
+#include "data/picture_options.h"
+
+typedef struct dr_subset_options { /* strings outlive the dataset */
+    dr_caption_options captions;
+    const char *caption_extension;     /* with or without its dot; NULL: the scan's        */
+    const dr_picture_options *picture; /* how to decode; NULL: the scan's               */
+    bool flip_aug;                     /* half of the uses are mirrored                     */
+} dr_subset_options;
+/* Nothing is changed. */
+dr_subset_options dr_subset_options_default(void);
+
+typedef struct dr_subset_spec { /* a folder that a dataset file names */
+    const char *image_dir;
+    const char *class_tokens; /* caption of pictures without a caption file; NULL: none     */
+    int64_t repeats;          /* at least 1                                                 */
+    bool is_reg;
+    uint32_t part; /* the dataset it belongs to: index in dr_dataset_options.parts */
+    const dr_subset_options *options;
+} dr_subset_spec;
+
+#endif
