@@ -7,6 +7,7 @@
 #include "apps/tool_words.h"
 #include "base/file.h"
 #include "io/json.h"
+#include "train/hub.h"
 #include "train/model_file.h"
 #include "train/model_kind.h"
 
@@ -359,9 +360,14 @@ static void print_json(dr_str *s, const report *r, bool tensors)
 
 static dr_status inspect(const dr_optset *o, const char *path)
 {
-    report r;
+    report r = {0};
+    dr_arena arena;
     const bool tensors = dr_opt_flag(o, INSPECT_tensors);
-    const dr_status st = gather(&r, path);
+    dr_arena_init(&arena);
+    dr_status st = dr_hub_resolve(&arena, DR_HUB_MODEL, path, &path);
+    if (st == DR_OK) {
+        st = gather(&r, path);
+    }
     if (st == DR_OK) {
         dr_str page = {0};
         if (dr_opt_flag(o, INSPECT_json)) {
@@ -373,6 +379,7 @@ static dr_status inspect(const dr_optset *o, const char *path)
         dr_str_free(&page);
     }
     release(&r);
+    dr_arena_deinit(&arena);
     return st;
 }
 

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "image/png_write.h"
+#include "train/hub.h"
 #include "train/sampling.h"
 
 #include <math.h>
@@ -119,6 +120,7 @@ typedef struct sample_run {
     dr_optset options;
     uint64_t seed;
     int n_per_prompt, n_pictures;
+    dr_arena arena; /* paths */
     dr_model_file *file;
     dr_network net;
     dr_sampling sampling;
@@ -133,6 +135,7 @@ static dr_status open_model(sample_run *r)
     const dr_optset *o = &r->options;
     dr_model_open_options open = {.path = dr_opt_str(o, SAMPLE_model),
                                   .vae = dr_opt_str(o, SAMPLE_vae)};
+    DR_TRY(dr_hub_resolve_model(NULL, &r->arena, &open));
     DR_TRY(dr_model_file_probe(&open, NULL));
     open.v2 = open.v2 || dr_opt_flag(o, SAMPLE_v2);
     open.v_parameterization = open.v_parameterization || dr_opt_flag(o, SAMPLE_v_parameterization);
@@ -309,12 +312,14 @@ static void close_run(sample_run *r)
     dr_sampling_deinit(&r->sampling);
     dr_network_deinit(&r->net);
     dr_model_file_close(r->file);
+    dr_arena_deinit(&r->arena);
     dr_optset_deinit(&r->options);
 }
 
 dr_status dr_tool_sample(int argc, const char *const *argv)
 {
     sample_run r = {0};
+    dr_arena_init(&r.arena);
     dr_optset_init(&r.options, &sample_table, 0);
     dr_status st = dr_tool_words(&r.options, &sample_text, argc, argv, NULL);
     if (st == DR_OK && !r.options.help) {

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "io/xxh3.h"
+#include "train/hub.h"
 #include "train/run_internal.h"
 
 #include <stdlib.h>
@@ -50,6 +51,7 @@ static dr_status open_model(dr_run *r)
 {
     const dr_train_config *c = r->c;
     dr_model_open_options open = c->model;
+    DR_TRY(dr_hub_resolve_model(r->dist, &r->arena, &open));
     open.threads = c->threads;
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&open, &r->file)));
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_hash_vae(r->file)));
