@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static dr_status open_regular(const char *path, int *fd, struct stat *st)
@@ -145,7 +146,7 @@ void dr_outfile_abort(dr_outfile *o)
     release_outfile(o);
 }
 
-static void sync_parent(const char *path)
+void dr_sync_parent(const char *path)
 {
     char *dir = dr_xcalloc(strlen(path) + 2, 1);
     memcpy(dir, path, strlen(path));
@@ -164,6 +165,16 @@ static void sync_parent(const char *path)
     free(dir);
 }
 
+dr_status dr_outfile_patch(dr_outfile *o, uint64_t offset, const void *data, size_t n)
+{
+    DR_CHECK(offset <= INT64_MAX, "%s: patch at %llu", o->path, (unsigned long long)offset);
+    if (dr_fault_at_write() || fseeko(o->f, (off_t)offset, SEEK_SET) != 0 ||
+        fwrite(data, 1, n, o->f) != n || fseeko(o->f, 0, SEEK_END) != 0) {
+        DR_FAIL(DR_IO, "%s: cannot write: %s", o->path, strerror(errno));
+    }
+    return DR_OK;
+}
+
 dr_status dr_outfile_commit(dr_outfile *o)
 {
     bool good = !dr_fault_at_write() && fflush(o->f) == 0 && !dr_fault_at_write() &&
@@ -172,7 +183,7 @@ dr_status dr_outfile_commit(dr_outfile *o)
     good = fclose(o->f) == 0 && good;
     o->f = NULL;
     if (good && !dr_fault_at_write() && rename(o->tmp, o->path) == 0) {
-        sync_parent(o->path);
+        dr_sync_parent(o->path);
         release_outfile(o);
         return DR_OK;
     }
@@ -193,6 +204,34 @@ dr_status dr_file_write(const char *path, const void *data, size_t n)
         return st;
     }
     return dr_outfile_commit(&o);
+}
+
+dr_status dr_check_free_space(const char *path, uint64_t need)
+{
+    const char *base = dr_path_base(path);
+    dr_str dir = {0};
+    dr_str_add_n(&dir, path, (size_t)(base - path));
+    const char *where = dir.len > 0 ? dir.data : ".";
+    struct statvfs fs;
+    dr_status st = DR_OK;
+    if (statvfs(where, &fs) == 0) {
+        uint64_t avail = (uint64_t)fs.f_bavail * fs.f_frsize;
+        if (avail < need) {
+            char need_text[24];
+            char avail_text[24];
+            dr_format_bytes(need, need_text);
+            dr_format_bytes(avail, avail_text);
+            st = dr_error_set(DR_IO, __FILE__, __LINE__,
+                              "%s: needs %s (%llu bytes) but only %s are free in %s: make room or "
+                              "write elsewhere",
+                              path, need_text, (unsigned long long)need, avail_text, where);
+        }
+    } else if (errno == ENOENT || errno == ENOTDIR) {
+        st = dr_error_set(DR_OUTPUT, __FILE__, __LINE__,
+                          "%s: cannot create: the directory %s does not exist", path, where);
+    }
+    dr_str_free(&dir);
+    return st;
 }
 
 bool dr_path_exists(const char *path)

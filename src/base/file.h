@@ -37,10 +37,22 @@ typedef struct dr_outfile {
 } dr_outfile;
 DR_MUST_USE dr_status dr_outfile_open(dr_outfile *o, const char *path);
 DR_MUST_USE dr_status dr_outfile_write(dr_outfile *o, const void *data, size_t n);
+/* Writes over bytes that were written before; the next write goes on behind the last one. */
+DR_MUST_USE dr_status dr_outfile_patch(dr_outfile *o, uint64_t offset, const void *data, size_t n);
 DR_MUST_USE dr_status dr_outfile_commit(dr_outfile *o);
 void dr_outfile_abort(dr_outfile *o);
 /* All of the above in one call. */
 DR_MUST_USE dr_status dr_file_write(const char *path, const void *data, size_t n);
+
+/* Makes a rename or a removal in the directory that holds path last through a power cut, where the
+ * file system can. */
+void dr_sync_parent(const char *path);
+/*
+ * Whether the file system that path is to be created in has room for so many bytes: better to learn
+ * it before a gigabyte is written (a quota still shows only while writing). Errors: DR_IO (what is
+ * needed, what is free), DR_OUTPUT (no such directory).
+ */
+DR_MUST_USE dr_status dr_check_free_space(const char *path, uint64_t need);
 
 bool dr_path_exists(const char *path);
 bool dr_path_is_dir(const char *path);

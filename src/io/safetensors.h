@@ -85,12 +85,31 @@ typedef struct dr_safetensors_entry { /* one tensor to write */
     const int64_t *shape;
 } dr_safetensors_entry;
 
+typedef struct dr_safetensors_hash { /* metadata that is known when all tensors are written */
+    const char *key, *prefix;        /* the value: prefix ("0x", ""), then hex digits */
+    uint64_t begin, n;               /* of the SHA-256 of data bytes [begin, begin + n), where there
+                                        are such bytes; the data begin behind the header */
+    int digits;                      /* 1..64: that many of the hash's first */
+} dr_safetensors_hash;
+
 typedef struct dr_safetensors_content { /* all that a header says; borrowed */
     const dr_safetensors_entry *entries;
     size_t n_entries;
     const dr_safetensors_meta *meta; /* models: {"format", "pt"} and more; written in this order */
     size_t n_meta;                   /* 0: no __metadata__ */
+    const dr_safetensors_hash *hashes; /* more metadata, behind meta; at most 4 */
+    size_t n_hashes;
 } dr_safetensors_content;
+
+/* Bytes in front of the data of a file with that content, the 8 of the length included. Errors:
+ * DR_INVALID as dr_safetensors_writer_open. */
+DR_MUST_USE dr_status dr_safetensors_header_bytes(const char *path,
+                                                  const dr_safetensors_content *content,
+                                                  uint64_t *out);
+/* Bytes of the whole file. */
+DR_MUST_USE dr_status dr_safetensors_file_bytes(const char *path,
+                                                const dr_safetensors_content *content,
+                                                uint64_t *out);
 
 typedef struct dr_safetensors_writer dr_safetensors_writer;
 

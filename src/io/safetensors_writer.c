@@ -7,14 +7,13 @@
 #include "base/arena.h"
 #include "base/checked.h"
 #include "base/file.h"
+#include "io/digest.h"
 #include "io/json.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
-enum { LENGTH_BYTES = 8, HEADER_ALIGN = 8 };
+enum { LENGTH_BYTES = 8, HEADER_ALIGN = 8, MAX_HASHES = 4 };
 
 typedef struct planned { /* one tensor in the file's order */
     const dr_safetensors_entry *entry;
@@ -22,11 +21,20 @@ typedef struct planned { /* one tensor in the file's order */
     uint64_t bytes;
 } planned;
 
+typedef struct running_hash { /* of a range of the data, and where its digits go */
+    uint64_t begin, end;
+    uint64_t place; /* in the file */
+    int digits;
+    dr_digest *digest;
+} running_hash;
+
 struct dr_safetensors_writer {
     dr_outfile out;
     planned *order;
     size_t n;
     uint64_t data_bytes, written;
+    running_hash hashes[MAX_HASHES];
+    size_t n_hashes;
 };
 
 static int by_dtype_then_name(const void *a, const void *b)
@@ -63,7 +71,9 @@ static dr_status check_names(const char *path, const char *what, const char **na
 
 static dr_status check_content(const char *path, const dr_safetensors_content *c)
 {
-    size_t most = c->n_entries > c->n_meta ? c->n_entries : c->n_meta;
+    const size_t n_keys = c->n_meta + c->n_hashes;
+    size_t most = c->n_entries > n_keys ? c->n_entries : n_keys;
+    DR_CHECK(c->n_hashes <= MAX_HASHES, "%s: %zu hashes", path, c->n_hashes);
     const char **names = dr_xcalloc(most, sizeof *names);
     for (size_t i = 0; i < c->n_entries; i++) {
         names[i] = c->entries[i].name;
@@ -72,8 +82,11 @@ static dr_status check_content(const char *path, const dr_safetensors_content *c
     for (size_t i = 0; i < c->n_meta; i++) {
         names[i] = c->meta[i].key;
     }
+    for (size_t i = 0; i < c->n_hashes; i++) {
+        names[c->n_meta + i] = c->hashes[i].key;
+    }
     if (st == DR_OK) {
-        st = check_names(path, "metadata key", names, c->n_meta);
+        st = check_names(path, "metadata key", names, n_keys);
     }
     free((void *)names);
     for (size_t i = 0; st == DR_OK && i < c->n_meta; i++) {
@@ -134,18 +147,47 @@ static void add_tensor(dr_str *h, const planned *p, uint64_t begin)
                   (unsigned long long)(begin + p->bytes));
 }
 
-static void build_header(const dr_safetensors_writer *w, const dr_safetensors_content *c, dr_str *h)
+/* A place for the digits of a hash, which are known at the end. */
+static void add_hash(dr_safetensors_writer *w, const dr_safetensors_hash *from, dr_str *h)
+{
+    running_hash *to = &w->hashes[w->n_hashes++];
+    DR_CHECK(from->digits > 0 && from->digits < DR_DIGEST_HEX, "%s: %d digits", from->key,
+             from->digits);
+    dr_json_add_string(h, from->key);
+    dr_str_printf(h, ":\"%s", from->prefix);
+    const uint64_t end = from->n < UINT64_MAX - from->begin ? from->begin + from->n : UINT64_MAX;
+    *to = (running_hash){.begin = from->begin,
+                         .end = end,
+                         .place = LENGTH_BYTES + h->len,
+                         .digits = from->digits,
+                         .digest = dr_digest_create(DR_SHA256)};
+    for (int i = 0; i < from->digits; i++) {
+        dr_str_add(h, "0");
+    }
+    dr_str_add(h, "\"");
+}
+
+static void add_metadata(dr_safetensors_writer *w, const dr_safetensors_content *c, dr_str *h)
+{
+    dr_str_add(h, "\"__metadata__\":{");
+    for (size_t i = 0; i < c->n_meta; i++) {
+        dr_str_add(h, i > 0 ? "," : "");
+        dr_json_add_string(h, c->meta[i].key);
+        dr_str_add(h, ":");
+        dr_json_add_string(h, c->meta[i].value);
+    }
+    for (size_t i = 0; i < c->n_hashes; i++) {
+        dr_str_add(h, c->n_meta + i > 0 ? "," : "");
+        add_hash(w, &c->hashes[i], h);
+    }
+    dr_str_add(h, w->n > 0 ? "}," : "}");
+}
+
+static void build_header(dr_safetensors_writer *w, const dr_safetensors_content *c, dr_str *h)
 {
     dr_str_add(h, "{");
-    if (c->n_meta > 0) {
-        dr_str_add(h, "\"__metadata__\":{");
-        for (size_t i = 0; i < c->n_meta; i++) {
-            dr_str_add(h, i > 0 ? "," : "");
-            dr_json_add_string(h, c->meta[i].key);
-            dr_str_add(h, ":");
-            dr_json_add_string(h, c->meta[i].value);
-        }
-        dr_str_add(h, w->n > 0 ? "}," : "}");
+    if (c->n_meta + c->n_hashes > 0) {
+        add_metadata(w, c, h);
     }
     uint64_t begin = 0;
     for (size_t i = 0; i < w->n; i++) {
@@ -159,37 +201,8 @@ static void build_header(const dr_safetensors_writer *w, const dr_safetensors_co
     }
 }
 
-/* Better to learn it before a gigabyte is written; a quota still shows only while writing. */
-static dr_status check_free_space(const char *path, uint64_t need)
-{
-    const char *base = dr_path_base(path);
-    dr_str dir = {0};
-    dr_str_add_n(&dir, path, (size_t)(base - path));
-    const char *where = dir.len > 0 ? dir.data : ".";
-    struct statvfs fs;
-    dr_status st = DR_OK;
-    if (statvfs(where, &fs) == 0) {
-        uint64_t avail = (uint64_t)fs.f_bavail * fs.f_frsize;
-        if (avail < need) {
-            char need_text[24];
-            char avail_text[24];
-            dr_format_bytes(need, need_text);
-            dr_format_bytes(avail, avail_text);
-            st = dr_error_set(DR_IO, __FILE__, __LINE__,
-                              "%s: needs %s (%llu bytes) but only %s are free in %s: make room or "
-                              "write elsewhere",
-                              path, need_text, (unsigned long long)need, avail_text, where);
-        }
-    } else if (errno == ENOENT || errno == ENOTDIR) {
-        st = dr_error_set(DR_OUTPUT, __FILE__, __LINE__,
-                          "%s: cannot create: the directory %s does not exist", path, where);
-    }
-    dr_str_free(&dir);
-    return st;
-}
-
-static dr_status begin_file(dr_safetensors_writer *w, const char *path,
-                            const dr_safetensors_content *c, dr_str *header)
+static dr_status plan_file(dr_safetensors_writer *w, const char *path,
+                           const dr_safetensors_content *c, dr_str *header)
 {
     DR_TRY(plan_order(w, path, c));
     build_header(w, c, header);
@@ -197,7 +210,54 @@ static dr_status begin_file(dr_safetensors_writer *w, const char *path,
         DR_FAIL(DR_INVALID, "%s: the header would have %zu bytes, at most %d are allowed", path,
                 header->len, DR_SAFETENSORS_MAX_HEADER);
     }
-    DR_TRY(check_free_space(path, LENGTH_BYTES + header->len + w->data_bytes));
+    return DR_OK;
+}
+
+static void release_writer(dr_safetensors_writer *w)
+{
+    for (size_t i = 0; i < w->n_hashes; i++) {
+        dr_digest_destroy(w->hashes[i].digest);
+    }
+    free(w->order);
+    free(w);
+}
+
+/* Bytes of header and data of a file that is not written. */
+static dr_status measure_file(const char *path, const dr_safetensors_content *c, uint64_t *header,
+                              uint64_t *data)
+{
+    dr_safetensors_writer *w = dr_xcalloc(1, sizeof *w);
+    dr_str text = {0};
+    const dr_status st = plan_file(w, path, c, &text);
+    *header = LENGTH_BYTES + text.len;
+    *data = w->data_bytes;
+    dr_str_free(&text);
+    release_writer(w);
+    return st;
+}
+
+dr_status dr_safetensors_header_bytes(const char *path, const dr_safetensors_content *content,
+                                      uint64_t *out)
+{
+    uint64_t data = 0;
+    return measure_file(path, content, out, &data);
+}
+
+dr_status dr_safetensors_file_bytes(const char *path, const dr_safetensors_content *content,
+                                    uint64_t *out)
+{
+    uint64_t header = 0;
+    uint64_t data = 0;
+    const dr_status st = measure_file(path, content, &header, &data);
+    *out = header + data;
+    return st;
+}
+
+static dr_status begin_file(dr_safetensors_writer *w, const char *path,
+                            const dr_safetensors_content *c, dr_str *header)
+{
+    DR_TRY(plan_file(w, path, c, header));
+    DR_TRY(dr_check_free_space(path, LENGTH_BYTES + header->len + w->data_bytes));
     DR_TRY(dr_outfile_open(&w->out, path));
     unsigned char length[LENGTH_BYTES];
     for (int i = 0; i < LENGTH_BYTES; i++) {
@@ -238,26 +298,51 @@ size_t dr_safetensors_writer_bytes(const dr_safetensors_writer *w, size_t i)
     return (size_t)w->order[i].bytes;
 }
 
+/* The part of n data bytes at that place that a hash is of. */
+static void add_to_hash(running_hash *h, uint64_t place, const void *data, size_t n)
+{
+    const uint64_t begin = place > h->begin ? place : h->begin;
+    const uint64_t end = place + n < h->end ? place + n : h->end;
+    if (begin < end) {
+        dr_digest_add(h->digest, (const char *)data + (begin - place), (size_t)(end - begin));
+    }
+}
+
 dr_status dr_safetensors_writer_write(dr_safetensors_writer *w, const void *data, size_t n)
 {
     DR_CHECK(n <= w->data_bytes - w->written, "%s: %zu bytes more than the header's %llu",
              w->out.path, n, (unsigned long long)w->data_bytes);
     DR_TRY(dr_outfile_write(&w->out, data, n));
+    for (size_t i = 0; i < w->n_hashes; i++) {
+        add_to_hash(&w->hashes[i], w->written, data, n);
+    }
     w->written += n;
     return DR_OK;
 }
 
-static void release_writer(dr_safetensors_writer *w)
+/* The digits over their places in the header. */
+static dr_status patch_hashes(dr_safetensors_writer *w)
 {
-    free(w->order);
-    free(w);
+    for (size_t i = 0; i < w->n_hashes; i++) {
+        running_hash *h = &w->hashes[i];
+        char hex[DR_DIGEST_HEX];
+        dr_digest_finish(h->digest, hex);
+        h->digest = NULL;
+        DR_TRY(dr_outfile_patch(&w->out, h->place, hex, (size_t)h->digits));
+    }
+    return DR_OK;
 }
 
 dr_status dr_safetensors_writer_commit(dr_safetensors_writer *w)
 {
     DR_CHECK(w->written == w->data_bytes, "%s: %llu of %llu bytes were written", w->out.path,
              (unsigned long long)w->written, (unsigned long long)w->data_bytes);
-    dr_status st = dr_outfile_commit(&w->out);
+    dr_status st = patch_hashes(w);
+    if (st == DR_OK) {
+        st = dr_outfile_commit(&w->out);
+    } else {
+        dr_outfile_abort(&w->out);
+    }
     release_writer(w);
     return st;
 }

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "io/digest.h"
 #include "io/safetensors.h"
 
 #include <fcntl.h>
@@ -43,7 +44,8 @@ static void tensors_read_back(void **state)
     static const int64_t scalar = -5;
     static const uint16_t h[] = {0x3f80, 0x4000, 0x4040};
     const void *const data[] = {"xyz", b, &scalar, NULL, h};
-    const dr_safetensors_content content = {entries, 5, meta, 2};
+    const dr_safetensors_content content = {
+        .entries = entries, .n_entries = 5, .meta = meta, .n_meta = 2};
     char *path = path_in_tmp("a.safetensors");
     assert_ok(dr_safetensors_save(path, &content, data));
     assert_true(dr_safetensors_sniff(path));
@@ -331,6 +333,49 @@ static void lack_of_space_is_found_first(void **state)
     assert_no_leftovers();
 }
 
+static void hashes_of_the_data_go_into_the_header(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    static float values[N];
+    static const int64_t shape[] = {N};
+    for (int i = 0; i < N; i++) {
+        values[i] = (float)i;
+    }
+    const dr_safetensors_entry e = {.name = "x", .dtype = DR_F32, .rank = 1, .shape = shape};
+    const dr_safetensors_meta meta[] = {{"format", "pt"}};
+    const dr_safetensors_hash hashes[] = {{"whole", "0x", 0, UINT64_MAX, 64},
+                                          {"part", "", 1000, 300, 8},
+                                          {"behind", "", 400000, 65536, 8}};
+    const dr_safetensors_content content = {
+        .entries = &e, .n_entries = 1, .meta = meta, .n_meta = 1, .hashes = hashes, .n_hashes = 3};
+    const void *data = values;
+    char *path = path_in_tmp("hashed.safetensors");
+    uint64_t header = 0;
+    uint64_t all = 0;
+    assert_ok(dr_safetensors_save(path, &content, &data));
+    assert_ok(dr_safetensors_header_bytes(path, &content, &header));
+    assert_ok(dr_safetensors_file_bytes(path, &content, &all));
+    assert_int_equal(all, header + sizeof values);
+    dr_safetensors *s = NULL;
+    char hex[DR_DIGEST_HEX];
+    assert_ok(dr_safetensors_open(&s, path));
+    assert_string_equal(dr_safetensors_meta_get(s, "format"), "pt");
+    assert_ok(dr_digest_file(DR_SHA256, path, header, UINT64_MAX, hex));
+    assert_true(dr_str_starts(dr_safetensors_meta_get(s, "whole"), "0x"));
+    assert_string_equal(dr_safetensors_meta_get(s, "whole") + 2, hex);
+    dr_digest_bytes(DR_SHA256, (const char *)values + 1000, 300, hex);
+    assert_int_equal(strlen(dr_safetensors_meta_get(s, "part")), 8);
+    assert_true(dr_str_starts(hex, dr_safetensors_meta_get(s, "part")));
+    assert_string_equal(dr_safetensors_meta_get(s, "behind"), "e3b0c442"); /* of nothing */
+    const void *back = NULL;
+    assert_ok(dr_safetensors_data(s, dr_safetensors_find(s, "x"), &back));
+    assert_memory_equal(back, values, sizeof values);
+    dr_safetensors_close(s);
+    free(path);
+    assert_no_leftovers();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +390,7 @@ int main(void)
         cmocka_unit_test(missing_bytes_are_a_broken_contract),
         cmocka_unit_test(bad_content_is_not_written),
         cmocka_unit_test(lack_of_space_is_found_first),
+        cmocka_unit_test(hashes_of_the_data_go_into_the_header),
     };
     return DR_TEST_MAIN("safetensors", tests);
 }

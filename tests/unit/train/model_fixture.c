@@ -97,7 +97,8 @@ static void write_entries(const char *path, const dr_safetensors *s, dr_safetens
             data[i] = zeros[i];
         }
     }
-    const dr_safetensors_content content = {entries, n, kept_meta, n_meta};
+    const dr_safetensors_content content = {
+        .entries = entries, .n_entries = n, .meta = kept_meta, .n_meta = n_meta};
     assert_ok(dr_safetensors_save(path, &content, data));
     for (size_t i = 0; i < n; i++) {
         free(zeros[i]);
