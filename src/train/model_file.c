@@ -367,6 +367,7 @@ static dr_status open_model(dr_model_file *f, const dr_model_open_options *o)
 {
     DR_TRY(open_parts(f, o->vae));
     DR_TRY(check_family(f, o));
+    f->told_v_prediction = f->config.v_prediction;
     f->config.v_prediction = o->v_parameterization;
     DR_TRY(check_config(f));
     for (int i = 0; i < DR_MODEL_PARTS; i++) {

@@ -83,15 +83,34 @@ const char *dr_model_file_vae_hash(dr_model_file *f);
  * dr_model_file_vae_hash would panic. */
 DR_MUST_USE dr_status dr_model_file_hash_vae(dr_model_file *f);
 
-typedef enum dr_save_format { DR_SAVE_SAFETENSORS, DR_SAVE_DIFFUSERS } dr_save_format;
+typedef enum dr_save_format {                       /* as --save_model_as names them */
+                              DR_SAVE_SAFETENSORS,  /* "safetensors": a single file  */
+                              DR_SAVE_CKPT,         /* "ckpt": a single torch file         */
+                              DR_SAVE_DIFFUSERS,    /* "diffusers_safetensors": a directory    */
+                              DR_SAVE_DIFFUSERS_BIN /* "diffusers": a directory with torch files, as
+                                                       sd-scripts' */
+} dr_save_format;
+bool dr_save_is_directory(dr_save_format format);
+/* ".safetensors", ".ckpt", or "" of directories. */
+const char *dr_save_ending(dr_save_format format);
+/* False for a name that is none of the four. */
+bool dr_save_format_from_name(const char *name, dr_save_format *out);
+/* The form the model was opened in, which is also the one it is saved in when none is asked for. */
+dr_save_format dr_model_file_format(const dr_model_file *f);
 
 typedef struct dr_model_save {
     const char *path;
     dr_save_format format;
     dr_dtype dtype;                       /* of the trained tensors: F32, F16 or BF16 */
+    bool cast_all;                        /* the rest of the three networks gets it too */
     const dr_params *unet, *text_encoder; /* bound values; NULL: the source's tensors */
-    const dr_safetensors_meta *meta;      /* single file: metadata besides "format" */
+    const dr_safetensors_meta *meta;      /* safetensors file: metadata besides "format" */
     size_t n_meta;
+    bool keep_meta;             /* the metadata of a single source stays, but for hashes */
+    bool hash;                  /* and modelspec.hash_sha256, of all tensors' bytes in the file */
+    int64_t epoch, global_step; /* ckpt: added to the source's, as sd-scripts does */
+    void (*progress)(void *user, uint64_t done, uint64_t all); /* bytes; NULL: none */
+    void *user;
 } dr_model_save;
 
 /* Whether the model can be saved in that form, so that a run can fail before it starts. */
@@ -102,7 +121,11 @@ DR_MUST_USE dr_status dr_model_check_target(const char *path, dr_save_format for
 /*
  * Writes a whole model. Tensors that were not trained, and the VAE (that of --vae when given), keep
  * their bytes and dtype. A single file made from a single file keeps all its other tensors too
- * (EMA, schedules, SD 2.x's last text block).
+ * (EMA, schedules, SD 2.x's last text block). Beside a single file of the SD 2.x kind comes the
+ * .yaml that tools read; a file of that name which is no such config stays.
+ *
+ * Tensors are written one by one: the largest is held in memory, no more. The room on the disk is
+ * checked first.
  *
  * Atomic: a file or directory at path is replaced whole or stays as it was. A directory that is no
  * model is never replaced. Files in a replaced model directory that are no part of a model stay.

@@ -34,6 +34,7 @@ struct dr_model_file {
     bool directory;
     bool foreign_vae;          /* --vae was given */
     const char *prediction_by; /* what says what the model predicts, for messages; NULL: nothing */
+    bool told_v_prediction;    /* what it says */
     int threads;
     dr_model_config config;
     dr_part_source part[DR_MODEL_PARTS];

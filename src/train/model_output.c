@@ -147,44 +147,98 @@ void dr_out_add_openclip_rest(dr_out_list *l)
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
-static dr_status emit_copy(const dr_out_tensor *t, dr_safetensors_writer *w)
+uint64_t dr_out_bytes(const dr_out_list *l)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        uint64_t n = dr_dtype_size(l->at[i].dtype);
+        for (int k = 0; k < l->at[i].rank; k++) {
+            n *= (uint64_t)l->at[i].shape[k]; /* the shapes of tensors that exist */
+        }
+        bytes += n;
+    }
+    return bytes;
+}
+
+typedef struct sink { /* the open file of either kind, and who is told */
+    const dr_out_list *list;
+    dr_out_progress *progress;
+    dr_safetensors_writer *safetensors;
+} sink;
+
+static dr_status put(sink *s, const void *data, size_t n)
+{
+    DR_TRY(dr_safetensors_writer_write(s->safetensors, data, n));
+    if (s->progress != NULL && s->progress->report != NULL) {
+        s->progress->done += n;
+        s->progress->report(s->progress->user, s->progress->done, s->progress->all);
+    }
+    return DR_OK;
+}
+
+enum { PIECE_ELEMS = 1 << 16 }; /* converted at a time */
+
+static dr_status put_converted(sink *s, const dr_out_tensor *t, const void *data)
+{
+    const size_t from = dr_dtype_size(t->tensor->dtype);
+    const size_t to = dr_dtype_size(t->dtype);
+    const size_t n = (size_t)t->tensor->n_elems;
+    char *buf = dr_xcalloc(PIECE_ELEMS, to);
+    dr_status st = DR_OK;
+    for (size_t i = 0; st == DR_OK && i < n; i += PIECE_ELEMS) {
+        const size_t count = n - i < PIECE_ELEMS ? n - i : PIECE_ELEMS;
+        dr_convert(buf, t->dtype, (const char *)data + i * from, t->tensor->dtype, count);
+        st = put(s, buf, count * to);
+    }
+    free(buf);
+    return st;
+}
+
+static dr_status put_copy(sink *s, const dr_out_tensor *t)
 {
     const void *data = NULL;
     DR_TRY(dr_tensor_file_data(t->file, t->tensor, &data));
-    return dr_safetensors_writer_write(w, data, t->tensor->bytes);
+    const dr_status st =
+        t->dtype == t->tensor->dtype ? put(s, data, t->tensor->bytes) : put_converted(s, t, data);
+    dr_tensor_file_release(t->file, t->tensor);
+    return st;
 }
 
-static dr_status emit_ones(const dr_out_tensor *t, dr_safetensors_writer *w)
+static dr_status put_ones(sink *s, const dr_out_tensor *t)
 {
     const double one = 1.0;
     const int64_t whole = 1;
     unsigned char bytes[8];
     const size_t width = dr_dtype_size(t->dtype);
-    int64_t n = 1;
+    size_t n = 1;
     for (int i = 0; i < t->rank; i++) {
-        n *= t->shape[i];
+        n *= (size_t)t->shape[i];
     }
     if (t->dtype == DR_I64) {
         memcpy(bytes, &whole, sizeof whole);
     } else {
         dr_convert(bytes, t->dtype, &one, DR_F64, 1);
     }
-    for (int64_t i = 0; i < n; i++) {
-        DR_TRY(dr_safetensors_writer_write(w, bytes, width));
+    char *all = dr_xcalloc(n, width); /* a square of the text encoder's width at most */
+    for (size_t i = 0; i < n; i++) {
+        memcpy(all + i * width, bytes, width);
     }
-    return DR_OK;
+    const dr_status st = put(s, all, n * width);
+    free(all);
+    return st;
 }
 
-static dr_status emit_pieces(const dr_out_list *l, const dr_out_tensor *t, dr_safetensors_writer *w)
+static dr_status put_pieces(sink *s, const dr_out_tensor *t)
 {
+    const dr_model_values *values = &s->list->values;
     for (int i = 0; i < t->n_pieces; i++) {
         const dr_param *p = t->piece[i];
         const size_t width = dr_dtype_size(t->dtype);
         void *buf = NULL;
         DR_TRY(dr_try_calloc((size_t)p->n, width, &buf));
-        dr_status st = l->values.read(l->values.user, t->part, p, t->dtype, buf);
+        dr_status st = values->read(values->user, t->part, p, t->dtype, buf);
         if (st == DR_OK) {
-            st = dr_safetensors_writer_write(w, buf, (size_t)p->n * width);
+            st = put(s, buf, (size_t)p->n * width);
         }
         free(buf);
         DR_TRY(st);
@@ -192,37 +246,63 @@ static dr_status emit_pieces(const dr_out_list *l, const dr_out_tensor *t, dr_sa
     return DR_OK;
 }
 
-static dr_status emit(void *ctx, dr_safetensors_writer *w, size_t i)
+static dr_status put_tensor(sink *s, size_t i)
 {
-    const dr_out_list *l = ctx;
-    const dr_out_tensor *t = &l->at[i];
+    const dr_out_tensor *t = &s->list->at[i];
     if (t->n_pieces > 0) {
-        return emit_pieces(l, t, w);
+        return put_pieces(s, t);
     }
-    return t->file != NULL ? emit_copy(t, w) : emit_ones(t, w);
+    return t->file != NULL ? put_copy(s, t) : put_ones(s, t);
 }
 
-dr_status dr_out_write(dr_out_list *l, const char *path, const dr_safetensors_meta *meta,
-                       size_t n_meta)
+static dr_status emit_safetensors(void *ctx, dr_safetensors_writer *w, size_t i)
+{
+    sink *s = ctx;
+    s->safetensors = w;
+    return put_tensor(s, i);
+}
+
+static dr_safetensors_entry *entries_of(const dr_out_list *l)
 {
     dr_safetensors_entry *entries = dr_xcalloc(l->n, sizeof *entries);
-    dr_safetensors_meta *all = dr_xcalloc(n_meta + 1, sizeof *all);
-    size_t n = 0;
-    all[n++] = (dr_safetensors_meta){"format", "pt"};
-    for (size_t i = 0; i < n_meta; i++) {
-        if (strcmp(meta[i].key, "format") != 0) {
-            all[n++] = meta[i];
-        }
-    }
     for (size_t i = 0; i < l->n; i++) {
         const dr_out_tensor *t = &l->at[i];
         entries[i] = (dr_safetensors_entry){
             .name = t->name, .dtype = t->dtype, .rank = t->rank, .shape = t->shape};
     }
-    const dr_safetensors_content content = {
-        .entries = entries, .n_entries = l->n, .meta = all, .n_meta = n};
-    const dr_status st = dr_safetensors_write(path, &content, emit, l);
-    free(entries);
+    return entries;
+}
+
+static dr_status write_safetensors(sink *s, const dr_out_file *file,
+                                   const dr_safetensors_entry *entries)
+{
+    static const char hash_key[] = "modelspec.hash_sha256";
+    const dr_safetensors_hash hash = {hash_key, "0x", 0, UINT64_MAX, 64};
+    dr_safetensors_meta *all = dr_xcalloc(file->n_meta + 1, sizeof *all);
+    size_t n = 0;
+    all[n++] = (dr_safetensors_meta){"format", "pt"};
+    for (size_t i = 0; i < file->n_meta; i++) {
+        const char *key = file->meta[i].key;
+        if (strcmp(key, "format") != 0 && (!file->hash || strcmp(key, hash_key) != 0)) {
+            all[n++] = file->meta[i];
+        }
+    }
+    const dr_safetensors_content content = {.entries = entries,
+                                            .n_entries = s->list->n,
+                                            .meta = all,
+                                            .n_meta = n,
+                                            .hashes = &hash,
+                                            .n_hashes = file->hash ? 1 : 0};
+    const dr_status st = dr_safetensors_write(file->path, &content, emit_safetensors, s);
     free(all);
+    return st;
+}
+
+dr_status dr_out_write(const dr_out_list *l, const dr_out_file *file)
+{
+    sink s = {.list = l, .progress = file->progress};
+    dr_safetensors_entry *entries = entries_of(l);
+    const dr_status st = write_safetensors(&s, file, entries);
+    free(entries);
     return st;
 }

@@ -2,8 +2,7 @@
  * train/model_output.h - the tensors of a file to be written, and where their bytes come from.
  *
  * Layer:    train, internal.
- * A list is filled in the order of construction, then written as one safetensors file, one tensor
- * at a time.
+ * A list is filled in the order of construction, then written as one file, one tensor at a time.
  */
 #ifndef DR_TRAIN_MODEL_OUTPUT_H
 #define DR_TRAIN_MODEL_OUTPUT_H
@@ -28,9 +27,31 @@ typedef struct dr_out_tensor {
     dr_model_part part;                   /* of the pieces */
     int n_pieces;                         /* 0: copied or filled */
     const dr_param *piece[DR_OUT_PIECES]; /* rows in this order */
-    const dr_tensor_file *file;           /* copied: from here; NULL: filled with the number 1 */
+    const dr_tensor_file *file;           /* copied, in dtype: from here; NULL: filled with ones */
     const dr_file_tensor *tensor;
 } dr_out_tensor;
+
+typedef enum dr_out_container {
+    DR_OUT_SAFETENSORS,
+    DR_OUT_CHECKPOINT, /* torch: {"state_dict": ..., "epoch": ..., "global_step": ...} */
+    DR_OUT_STATE_DICT  /* torch: the tensors alone */
+} dr_out_container;
+
+typedef struct dr_out_progress { /* bytes written so far, over several files */
+    void (*report)(void *user, uint64_t done, uint64_t all); /* NULL: none */
+    void *user;
+    uint64_t done, all;
+} dr_out_progress;
+
+typedef struct dr_out_file { /* where a list is written, and what comes with it */
+    const char *path;
+    dr_out_container container;
+    const dr_safetensors_meta *meta; /* "format": "pt" is added */
+    size_t n_meta;
+    bool hash;                  /* modelspec.hash_sha256 (safetensors) */
+    int64_t epoch, global_step; /* of a checkpoint */
+    dr_out_progress *progress;  /* all is set */
+} dr_out_file;
 
 typedef struct dr_out_list {
     const dr_model_config *config;
@@ -57,9 +78,18 @@ DR_MUST_USE dr_status dr_out_add_ldm(dr_out_list *l, dr_model_part part, dr_clip
 /* What OpenCLIP files have beyond the text encoder that SD 2.x runs: a last block (a copy of the
  * one before), text_projection (ones), logit_scale (1), as sd-scripts writes them. */
 void dr_out_add_openclip_rest(dr_out_list *l);
-/* Writes the file; "format": "pt" is added to the metadata. */
-DR_MUST_USE dr_status dr_out_write(dr_out_list *l, const char *path,
-                                   const dr_safetensors_meta *meta, size_t n_meta);
+/* Bytes of all tensors. */
+uint64_t dr_out_bytes(const dr_out_list *l);
+DR_MUST_USE dr_status dr_out_write(const dr_out_list *l, const dr_out_file *file);
+
+/* ---- model_yaml.c ---- */
+
+/*
+ * Writes the config that people keep beside an SD 2.x checkpoint; false when the network is not one
+ * that such a config can describe. Errors: those of dr_file_write.
+ */
+DR_MUST_USE dr_status dr_model_yaml_write(const dr_model_config *c, const char *path,
+                                          bool *written);
 
 /* ---- model_json.c: the configs of a Diffusers directory ---- */
 
@@ -78,14 +108,22 @@ typedef struct dr_model_job { /* all that a saved model is made from */
     const dr_model_config *config;
     const dr_model_file *source; /* NULL: none */
     dr_model_values values;
-    bool trained[DR_MODEL_PARTS]; /* the part's values are not the source's */
+    bool changed[DR_MODEL_PARTS]; /* the part's values are not the source's bytes */
+    bool cast_all;                /* other tensors of the networks are cast too, to */
+    dr_dtype dtype;
+    dr_save_format format;
     const dr_safetensors_meta *meta;
     size_t n_meta;
+    bool keep_meta, hash;
+    int64_t epoch, global_step;
+    dr_out_progress progress;
 } dr_model_job;
 
 /* DR_OUTPUT when something at path is no model directory that could be replaced. */
 DR_MUST_USE dr_status dr_model_check_directory(const char *path);
-DR_MUST_USE dr_status dr_model_write_directory(const dr_model_job *job);
-DR_MUST_USE dr_status dr_model_write_single(const dr_model_job *job);
+DR_MUST_USE dr_status dr_model_write_directory(dr_model_job *job);
+DR_MUST_USE dr_status dr_model_write_single(dr_model_job *job);
+/* The job's format decides. */
+DR_MUST_USE dr_status dr_model_write(dr_model_job *job);
 
 #endif

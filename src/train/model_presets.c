@@ -208,12 +208,12 @@ dr_status dr_model_write_random(const dr_model_config *config, const dr_model_in
         dr_params_init(&in.set[i], &in.arena);
         dr_model_part_params(config, (dr_model_part)i, &in.set[i]);
     }
-    const dr_model_job job = {.path = o->path,
-                              .config = config,
-                              .values = {init_dtype, init_read, &in},
-                              .trained = {true, true, true}};
-    const dr_status st = o->format == DR_SAVE_DIFFUSERS ? dr_model_write_directory(&job)
-                                                        : dr_model_write_single(&job);
+    dr_model_job job = {.path = o->path,
+                        .config = config,
+                        .values = {init_dtype, init_read, &in},
+                        .changed = {true, true, true},
+                        .format = o->format};
+    const dr_status st = dr_model_write(&job);
     for (int i = 0; i < DR_MODEL_PARTS; i++) {
         dr_params_deinit(&in.set[i]);
     }

@@ -1,6 +1,7 @@
 /*
  * A model as a Diffusers directory: built under a temporary name, then swapped in by renames.
  */
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/tree.h"
 #include "text/tokenizer.h"
@@ -75,29 +76,31 @@ static dr_status write_config(const dr_model_job *job, dr_model_part part, const
     }
 }
 
-static dr_status write_weights(const dr_model_job *job, dr_model_part part, const char *path)
+/* The name of the part's weights in its folder. */
+static const char *weights_name(dr_model_part part, dr_save_format format)
 {
-    dr_out_list l;
-    dr_out_init(&l, job->config, job->values);
-    dr_status st = dr_out_add_diffusers(&l, part);
-    if (st == DR_OK) {
-        st = dr_out_write(&l, path, NULL, 0);
+    if (format == DR_SAVE_DIFFUSERS_BIN) {
+        return part == DR_PART_TEXT_ENCODER ? "pytorch_model.bin" : "diffusion_pytorch_model.bin";
     }
-    dr_out_deinit(&l);
-    return st;
+    return part == DR_PART_TEXT_ENCODER ? "model.safetensors"
+                                        : "diffusion_pytorch_model.safetensors";
 }
 
-static dr_status write_part(const dr_model_job *job, dr_model_part part, const char *dir)
+static dr_status write_part(dr_model_job *job, dr_model_part part, const dr_out_list *list,
+                            const char *dir)
 {
     char *folder = NULL;
     DR_TRY(make_folder(dir, dr_model_part_name(part), &folder));
     char *config = dr_path_join(folder, "config.json");
-    char *weights =
-        dr_path_join(folder, part == DR_PART_TEXT_ENCODER ? "model.safetensors"
-                                                          : "diffusion_pytorch_model.safetensors");
+    char *weights = dr_path_join(folder, weights_name(part, job->format));
     dr_status st = write_config(job, part, config);
     if (st == DR_OK) {
-        st = write_weights(job, part, weights);
+        const dr_out_file file = {.path = weights,
+                                  .container = job->format == DR_SAVE_DIFFUSERS_BIN
+                                                   ? DR_OUT_STATE_DICT
+                                                   : DR_OUT_SAFETENSORS,
+                                  .progress = &job->progress};
+        st = dr_out_write(list, &file);
     }
     free(config);
     free(weights);
@@ -137,7 +140,9 @@ static dr_status write_scheduler(const dr_model_job *job, const char *dir)
 {
     char *folder = NULL;
     DR_TRY(make_folder(dir, "scheduler", &folder));
-    char *from = source_folder(job, "scheduler");
+    const bool told = job->source != NULL && /* otherwise the flags correct the directory */
+                      job->source->told_v_prediction == job->config->v_prediction;
+    char *from = told ? source_folder(job, "scheduler") : NULL;
     char *config = dr_path_join(folder, "scheduler_config.json");
     const dr_status st =
         from != NULL ? copy_folder(from, folder) : dr_scheduler_config_write(job->config, config);
@@ -174,6 +179,9 @@ static dr_status write_index(const dr_model_job *job, const char *dir)
     dr_arena_init(&arena);
     const char *scheduler =
         class_of(job, &arena, "scheduler/scheduler_config.json", "_class_name", "DDIMScheduler");
+    if (job->source != NULL && job->source->told_v_prediction != job->config->v_prediction) {
+        scheduler = "DDIMScheduler"; /* as write_scheduler */
+    }
     const char *tokenizer =
         class_of(job, &arena, "model_index.json", "tokenizer/1", "CLIPTokenizer");
     char *path = dr_path_join(dir, "model_index.json");
@@ -183,15 +191,41 @@ static dr_status write_index(const dr_model_job *job, const char *dir)
     return st;
 }
 
-static dr_status write_all(const dr_model_job *job, const char *dir)
+static dr_status write_parts(dr_model_job *job, const dr_out_list *lists, const char *dir)
 {
     DR_TRY(dr_mkdirs(dir));
     DR_TRY(write_tokenizer(job, dir));
     DR_TRY(write_scheduler(job, dir));
     for (int i = 0; i < DR_MODEL_PARTS; i++) {
-        DR_TRY(write_part(job, (dr_model_part)i, dir));
+        DR_TRY(write_part(job, (dr_model_part)i, &lists[i], dir));
     }
     return write_index(job, dir); /* last: without it the directory is no model */
+}
+
+/* Everything, after a look at the room that it takes. */
+static dr_status write_all(dr_model_job *job, const char *dir)
+{
+    enum { SMALL_FILES = 4 << 20 }; /* bytes: tokenizer, configs, headers */
+    dr_out_list lists[DR_MODEL_PARTS];
+    dr_status st = DR_OK;
+    job->progress.all = 0;
+    for (int i = 0; i < DR_MODEL_PARTS; i++) {
+        dr_out_init(&lists[i], job->config, job->values);
+        if (st == DR_OK) {
+            st = dr_out_add_diffusers(&lists[i], (dr_model_part)i);
+        }
+        job->progress.all += dr_out_bytes(&lists[i]);
+    }
+    if (st == DR_OK) {
+        st = dr_check_free_space(dir, job->progress.all + SMALL_FILES);
+    }
+    if (st == DR_OK) {
+        st = write_parts(job, lists, dir);
+    }
+    for (int i = 0; i < DR_MODEL_PARTS; i++) {
+        dr_out_deinit(&lists[i]);
+    }
+    return st;
 }
 
 /* ---- replacing ----------------------------------------------------------------------------- */
@@ -223,10 +257,14 @@ dr_status dr_model_check_directory(const char *path)
     return DR_OK;
 }
 
-/* Files of the old directory that the new one lacks move over; the rest goes. */
+/* Files of the old directory that the new one lacks move over; the rest goes. Its index goes first,
+ * so that what a kill leaves is no model. */
 static void retire(const char *old, const char *path)
 {
     dr_strv names = {0};
+    char *index = dr_path_join(old, "model_index.json");
+    (void)unlink(index);
+    free(index);
     if (dr_list_dir(old, &names) == DR_OK) {
         for (size_t i = 0; i < names.n; i++) {
             char *from = dr_path_join(old, names.at[i]);
@@ -252,7 +290,7 @@ static dr_status swap_in(const char *tmp, const char *path)
     return DR_OK;
 }
 
-dr_status dr_model_write_directory(const dr_model_job *job)
+dr_status dr_model_write_directory(dr_model_job *job)
 {
     dr_str path = {0};
     dr_str tmp = {0};
@@ -266,6 +304,7 @@ dr_status dr_model_write_directory(const dr_model_job *job)
         st = write_all(job, dr_str_get(&tmp));
         if (st == DR_OK) {
             st = swap_in(dr_str_get(&tmp), path.data);
+            dr_sync_parent(path.data);
         }
         if (st != DR_OK) {
             dr_tree_remove(dr_str_get(&tmp));

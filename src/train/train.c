@@ -44,7 +44,7 @@ static dr_save_format save_format(const dr_run *r)
     if (r->c->save_as_given) {
         return r->c->save_format;
     }
-    return dr_model_file_is_directory(r->file) ? DR_SAVE_DIFFUSERS : DR_SAVE_SAFETENSORS;
+    return dr_model_file_format(r->file);
 }
 
 static dr_status open_model(dr_run *r)
@@ -153,7 +153,7 @@ static char *save_path(const dr_run *r)
 {
     dr_str name = {0};
     dr_str_printf(&name, "%s%s", r->c->output_name != NULL ? r->c->output_name : "last",
-                  save_format(r) == DR_SAVE_SAFETENSORS ? ".safetensors" : "");
+                  dr_save_ending(save_format(r)));
     char *path = dr_path_join(r->c->output_dir, dr_str_get(&name));
     dr_str_free(&name);
     return path;
