@@ -114,10 +114,24 @@ static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
     return DR_OK;
 }
 
+static void save_settings(const dr_options *o, dr_train_config *c)
+{
+    const char *format = dr_opt_str(o, DR_OPT_save_model_as);
+    const char *precision = dr_opt_str(o, DR_OPT_save_precision);
+    c->save_as_given = format != NULL && dr_save_format_from_name(format, &c->save_format);
+    c->use_safetensors = dr_opt_flag(o, DR_OPT_use_safetensors);
+    c->save_dtype = precision == NULL || strcmp(precision, "float") == 0 ? DR_F32
+                    : strcmp(precision, "fp16") == 0                     ? DR_F16
+                                                                         : DR_BF16;
+    c->metadata.title = dr_opt_str(o, DR_OPT_metadata_title);
+#define METADATA_TEXT(name) c->metadata.name = dr_opt_str(o, DR_OPT_metadata_##name);
+    DR_MODELSPEC_TEXT_LIST(METADATA_TEXT)
+#undef METADATA_TEXT
+}
+
 static void run_settings(const dr_options *o, dr_train_config *c)
 {
     int64_t stop = dr_opt_int_or(o, DR_OPT_stop_text_encoder_training, DR_TRAIN_TO_THE_END);
-    const char *save_as = dr_opt_str(o, DR_OPT_save_model_as);
     const char *progress = dr_opt_str(o, DR_OPT_progress);
     c->model = (dr_model_open_options){
         .path = dr_opt_str(o, DR_OPT_pretrained_model_name_or_path),
@@ -127,9 +141,7 @@ static void run_settings(const dr_options *o, dr_train_config *c)
     };
     c->output_dir = dr_opt_str(o, DR_OPT_output_dir);
     c->output_name = dr_opt_str(o, DR_OPT_output_name);
-    c->save_as_given = save_as != NULL;
-    c->save_format = save_as != NULL && strcmp(save_as, "safetensors") != 0 ? DR_SAVE_DIFFUSERS
-                                                                            : DR_SAVE_SAFETENSORS;
+    save_settings(o, c);
     c->dump_dir = dr_opt_str(o, DR_OPT_dump_dir);
     c->dump_steps = dr_opt_int(o, DR_OPT_dump_steps);
     c->batch_size = (uint32_t)dr_opt_int(o, DR_OPT_train_batch_size);

@@ -58,6 +58,19 @@ typedef struct dr_leaf_host { /* host side of a leaf, arrays of batch_size */
 DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf,
                                        uint32_t epoch, uint64_t step_samples, dr_leaf_input *in,
                                        const dr_leaf_host *host);
+/* ---- run_save.c ---- */
+
+/* The form in which the run saves its model. */
+dr_save_format dr_run_save_format(const dr_run *r);
+/* Warns when --metadata_* were given and that form has no place for them. */
+void dr_run_warn_metadata(const dr_run *r);
+/*
+ * Saves the model as it is now. epoch and global_step go into the file: steps done, and the epoch
+ * as sd-scripts counts it there (1-based when an epoch or the run has ended, else 0-based).
+ */
+DR_MUST_USE dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch,
+                                        int64_t global_step);
+
 /* One optimizer step over the plan's step; global_step counts from 0. */
 DR_MUST_USE dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch,
                                   int64_t global_step);

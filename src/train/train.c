@@ -38,15 +38,6 @@ static dr_status open_dataset(dr_run *r)
     return DR_OK;
 }
 
-/* The format that was asked for, else the source's. */
-static dr_save_format save_format(const dr_run *r)
-{
-    if (r->c->save_as_given) {
-        return r->c->save_format;
-    }
-    return dr_model_file_format(r->file);
-}
-
 static dr_status open_model(dr_run *r)
 {
     const dr_train_config *c = r->c;
@@ -55,7 +46,7 @@ static dr_status open_model(dr_run *r)
     open.threads = c->threads;
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&open, &r->file)));
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_hash_vae(r->file)));
-    DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, save_format(r))));
+    DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, dr_run_save_format(r))));
     r->trains_text_encoder = c->stop_text_encoder > 0;
     dr_status st =
         dr_network_init(&r->net, dr_model_file_config(r->file),
@@ -153,7 +144,7 @@ static char *save_path(const dr_run *r)
 {
     dr_str name = {0};
     dr_str_printf(&name, "%s%s", r->c->output_name != NULL ? r->c->output_name : "last",
-                  dr_save_ending(save_format(r)));
+                  dr_save_ending(dr_run_save_format(r)));
     char *path = dr_path_join(r->c->output_dir, dr_str_get(&name));
     dr_str_free(&name);
     return path;
@@ -165,9 +156,10 @@ static dr_status check_output(dr_run *r)
     dr_status st = DR_OK;
     if (dr_dist_rank(r->dist) == 0) {
         char *path = save_path(r);
+        dr_run_warn_metadata(r);
         st = dr_mkdirs(r->c->output_dir);
         if (st == DR_OK) {
-            st = dr_model_check_target(path, save_format(r));
+            st = dr_model_check_target(path, dr_run_save_format(r));
         }
         free(path);
     }
@@ -217,13 +209,8 @@ static dr_status save(dr_run *r)
         return DR_OK;
     }
     char *path = save_path(r);
-    dr_status st = dr_model_file_save(
-        r->file,
-        &(dr_model_save){.path = path,
-                         .format = save_format(r),
-                         .dtype = DR_F32,
-                         .unet = &r->net.unet_params,
-                         .text_encoder = r->trains_text_encoder ? &r->net.text_params : NULL});
+    const int64_t n_epochs = (r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch;
+    dr_status st = dr_run_save_model(r, path, n_epochs, r->n_steps);
     if (st == DR_OK) {
         dr_info("saved %s", path);
     }

@@ -10,6 +10,7 @@
 #include "data/dataset.h"
 #include "dist/dist.h"
 #include "train/lr_schedule.h"
+#include "train/metadata.h"
 #include "train/model_file.h"
 #include "train/optimizer_settings.h"
 #include "train/progress.h"
@@ -22,6 +23,9 @@ typedef struct dr_train_config { /* strings outlive the run */
     const char *output_dir, *output_name; /* name NULL: "last" */
     bool save_as_given;                   /* save_format was named; else the source's format */
     dr_save_format save_format;
+    bool use_safetensors; /* else the source's format, but never torch's */
+    dr_dtype save_dtype;  /* of the trained tensors */
+    dr_modelspec_texts metadata;
     const char *dump_dir; /* NULL: none */
     int64_t dump_steps;
     const char *cache_dir; /* HDF5 latent cache; NULL: none */

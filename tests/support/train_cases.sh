@@ -22,6 +22,7 @@ unset OMP_NUM_THREADS DREAMRUN_THREADS OMPI_COMM_WORLD_SIZE PMIX_NAMESPACE SLURM
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
 export OMPI_MCA_mpi_yield_when_idle=1
+export SOURCE_DATE_EPOCH=1700000000 # the date in saved files: the same run makes the same bytes
 
 # --- cases ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,112 @@
+/*
+ * Saving the model of a run: in which form, and what its file says about it.
+ */
+#include "base/log.h"
+#include "train/metadata.h"
+#include "train/run_internal.h"
+
+dr_save_format dr_run_save_format(const dr_run *r)
+{
+    if (r->c->save_as_given) {
+        return r->c->save_format;
+    }
+    const dr_save_format source = dr_model_file_format(r->file);
+    if (r->c->use_safetensors) {
+        return dr_save_is_directory(source) ? DR_SAVE_DIFFUSERS : DR_SAVE_SAFETENSORS;
+    }
+    return source;
+}
+
+void dr_run_warn_metadata(const dr_run *r)
+{
+    const dr_modelspec_texts *t = &r->c->metadata;
+    const char *const texts[] = {t->title,
+#define TEXT_POINTER(name) t->name,
+                                 DR_MODELSPEC_TEXT_LIST(TEXT_POINTER)
+#undef TEXT_POINTER
+    };
+    for (size_t i = 0;
+         dr_run_save_format(r) != DR_SAVE_SAFETENSORS && i < sizeof texts / sizeof *texts; i++) {
+        if (texts[i] != NULL) {
+            dr_warn("--metadata_*: only single .safetensors files hold metadata; this run saves %s",
+                    dr_save_is_directory(dr_run_save_format(r)) ? "a directory" : "a .ckpt file");
+            return;
+        }
+    }
+}
+
+static dr_modelspec modelspec_of(const dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    return (dr_modelspec){.v2 = c->model.v2,
+                          .v_prediction = c->model.v_parameterization,
+                          .output_name = c->output_name,
+                          .width = c->data.buckets.resolution.w,
+                          .height = c->data.buckets.resolution.h,
+                          .min_timestep = -1,
+                          .max_timestep = -1,
+                          .clip_skip = c->clip_skip > 1 ? c->clip_skip : 0,
+                          .time_s = dr_metadata_now(),
+                          .texts = c->metadata};
+}
+
+/*
+ * How the model was trained. sd-scripts writes such keys into LoRA files only; here are those of
+ * them that name no file or folder and do not depend on when and on how many ranks it was.
+ */
+static void add_ss(dr_metadata *m, const dr_run *r, int64_t epoch, int64_t global_step)
+{
+    const dr_train_config *c = r->c;
+    const int64_t n_epochs = (r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch;
+    const bool trains_text = r->trains_text_encoder;
+    const dr_ss_facts facts = {
+        .output_name = dr_fact_text(c->output_name),
+        .learning_rate = dr_fact_float(c->lr),
+        .text_encoder_lr = trains_text ? dr_fact_float(c->lr_text_encoder) : dr_fact_none(),
+        .unet_lr = dr_fact_float(c->lr),
+        .num_train_images = dr_fact_int(r->dataset.n_train_samples),
+        .num_reg_images = dr_fact_int(r->dataset.n_reg_reported),
+        .num_epochs = dr_fact_int(n_epochs),
+        .gradient_accumulation_steps = dr_fact_int(c->accumulation),
+        .max_train_steps = dr_fact_int(r->n_steps),
+        .lr_warmup_steps = dr_fact_int(r->lr.warmup_steps),
+        .v2 = dr_fact_bool(c->model.v2),
+        .base_model_version =
+            dr_fact_text(dr_base_model_version(c->model.v2, c->model.v_parameterization)),
+        .clip_skip = c->clip_skip > 1 ? dr_fact_int(c->clip_skip) : dr_fact_none(),
+        .max_token_length =
+            c->n_token_rows > 1 ? dr_fact_int(75 * c->n_token_rows) : dr_fact_none(),
+        .cache_latents = dr_fact_bool(c->cache_latents),
+        .seed = dr_fact_int((int64_t)c->seed),
+        .max_grad_norm = dr_fact_float(c->max_grad_norm),
+        .resolution =
+            dr_fact_text(dr_arena_printf(&m->arena, "(%d, %d)", (int)c->data.buckets.resolution.w,
+                                         (int)c->data.buckets.resolution.h)),
+        .total_batch_size = dr_fact_int((int64_t)c->batch_size * r->n_leaves),
+        .steps = dr_fact_int(global_step),
+        .epoch = dr_fact_int(epoch)};
+    dr_metadata_add_ss(m, &facts, false);
+}
+
+dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t global_step)
+{
+    const dr_modelspec spec = modelspec_of(r);
+    dr_metadata m;
+    dr_metadata_init(&m);
+    dr_metadata_add_modelspec(&m, &spec);
+    add_ss(&m, r, epoch, global_step);
+    const dr_status st = dr_model_file_save(
+        r->file,
+        &(dr_model_save){.path = path,
+                         .format = dr_run_save_format(r),
+                         .dtype = r->c->save_dtype,
+                         .unet = &r->net.unet_params,
+                         .text_encoder = r->trains_text_encoder ? &r->net.text_params : NULL,
+                         .meta = m.at,
+                         .n_meta = m.n,
+                         .hash = true,
+                         .epoch = epoch,
+                         .global_step = global_step});
+    dr_metadata_deinit(&m);
+    return st;
+}
