@@ -11,7 +11,8 @@
 
 enum {
     MAX_VALUE_BYTES = 256 << 20, /* of all values; see pickle.h */
-    MAX_NAME = 1000              /* of a module or of a name in it */
+    FIRST_STACK = 64,
+    MAX_NAME = 1000 /* of a module or of a name in it */
 };
 
 typedef const dr_pickle_value *value_ptr;
@@ -859,6 +860,8 @@ dr_status dr_pickle_parse(dr_arena *arena, const char *source, const void *bytes
 {
     machine m = {.arena = arena, .source = source, .bytes = bytes};
     m.n = n < DR_PICKLE_MAX_BYTES ? n : DR_PICKLE_MAX_BYTES;
+    m.stack_capacity = FIRST_STACK;
+    m.stack = dr_xcalloc(FIRST_STACK, sizeof *m.stack);
     const dr_status st = run(&m);
     if (st == DR_OK) {
         *out = (dr_pickle_result){m.stack[0], m.last_persistent, m.at};
