@@ -147,6 +147,11 @@ static dr_status check_required(const dr_options *o)
     };
     for (size_t i = 0; i < sizeof required / sizeof *required; i++) {
         const char *text = dr_opt_str(o, required[i].id);
+        bool of_data =
+            required[i].id == DR_OPT_train_data_dir || required[i].id == DR_OPT_resolution;
+        if (of_data && dr_opt_has(o, DR_OPT_dataset_config)) {
+            continue; /* the file says it */
+        }
         if (text == NULL || text[0] == '\0') {
             DR_FAIL(DR_INVALID, "--%s is missing: %s", option_specs[required[i].id].name,
                     required[i].what);
@@ -307,8 +312,10 @@ dr_status dr_options_check(dr_options *o)
     DR_TRY(check_sizes(o));
     DR_TRY(dr_optset_check_available(o));
     DR_TRY(check_required(o));
-    DR_TRY(dr_options_resolution(o, &width, &height));
-    if (dr_opt_flag(o, DR_OPT_enable_bucket)) {
+    if (dr_opt_has(o, DR_OPT_resolution)) {
+        DR_TRY(dr_options_resolution(o, &width, &height));
+    }
+    if (dr_opt_flag(o, DR_OPT_enable_bucket) && !dr_opt_has(o, DR_OPT_dataset_config)) {
         DR_TRY(check_buckets(o, width, height));
     }
     DR_TRY(dr_options_optimizer(o, &optimizer));

@@ -13,7 +13,9 @@ static dr_status train(const dr_options *o, dr_dist *d)
 {
     dr_train_config c = {0};
     dr_setting_texts texts = {0};
+    dr_log_same_on_all_ranks(true);
     dr_status st = dr_settings_all(o, &texts, &c);
+    dr_log_same_on_all_ranks(false);
     c.threads = dr_threads_for_rank((int)dr_opt_int(o, DR_OPT_num_cpu_threads_per_process),
                                     dr_dist_local_world(d));
     st = dr_dist_agree(d, st);

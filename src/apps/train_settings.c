@@ -7,13 +7,26 @@
 #include <string.h>
 #include <sys/random.h>
 
+/* .latent_cache beside the pictures, or beside the file that names them; the caller frees it. */
+static char *default_cache_dir(const dr_options *o)
+{
+    const char *config = dr_opt_str(o, DR_OPT_dataset_config);
+    if (config == NULL) {
+        return dr_path_join(dr_opt_str(o, DR_OPT_train_data_dir), ".latent_cache");
+    }
+    dr_str dir = {0};
+    dr_str_add_n(&dir, config, (size_t)(dr_path_base(config) - config));
+    dr_str_add(&dir, ".latent_cache");
+    return dir.data;
+}
+
 static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     c->cache_latents = dr_opt_flag(o, DR_OPT_cache_latents);
     if (dr_opt_flag(o, DR_OPT_cache_latents_to_disk)) {
         const char *dir = dr_opt_str(o, DR_OPT_latent_cache_dir);
         if (dir == NULL) {
-            texts->cache_dir = dr_path_join(dr_opt_str(o, DR_OPT_train_data_dir), ".latent_cache");
+            texts->cache_dir = default_cache_dir(o);
         }
         c->cache_dir = dir != NULL ? dir : texts->cache_dir;
     }
@@ -64,6 +77,31 @@ static dr_subset_options subset_settings(const dr_options *o, const dr_setting_t
     };
 }
 
+/* --dataset_config over what the command line says; nothing without it. */
+static dr_status dataset_file_settings(const dr_options *o, dr_setting_texts *texts,
+                                       dr_dataset_options *data)
+{
+    static const int ignored[] = {DR_OPT_train_data_dir, DR_OPT_reg_data_dir};
+    const char *path = dr_opt_str(o, DR_OPT_dataset_config);
+    if (path == NULL) {
+        return DR_OK;
+    }
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
+        if (dr_opt_given(o, ignored[i])) {
+            dr_warn("--%s is ignored: --dataset_config names the folders",
+                    dr_options_table()->specs[ignored[i]].name);
+        }
+    }
+    texts->defaults = (dr_dataset_defaults){.buckets = data->buckets,
+                                            .batch_size = dr_opt_int(o, DR_OPT_train_batch_size),
+                                            .repeats = 1,
+                                            .subset = texts->subset};
+    texts->defaults.subset.picture = &texts->picture;
+    data->folders.train_data_dir = NULL;
+    data->folders.reg_data_dir = NULL;
+    return dr_dataset_config_read(&texts->arena, path, &texts->defaults, data);
+}
+
 dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     dr_dataset_options *data = &c->data;
@@ -88,11 +126,16 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
         .max_px = (int32_t)dr_opt_int(o, DR_OPT_max_bucket_reso),
         .step_px = (int32_t)dr_opt_int(o, DR_OPT_bucket_reso_steps),
     };
-    DR_TRY(dr_resolution_parse(dr_opt_str(o, DR_OPT_resolution), &data->buckets.resolution));
-    DR_TRY(dr_bucket_options_validate(&data->buckets));
+    if (dr_opt_has(o, DR_OPT_resolution)) {
+        DR_TRY(dr_resolution_parse(dr_opt_str(o, DR_OPT_resolution), &data->buckets.resolution));
+    }
+    if (!dr_opt_has(o, DR_OPT_dataset_config)) {
+        DR_TRY(dr_bucket_options_validate(&data->buckets));
+    }
     data->prior_loss_weight = (float)dr_opt_float(o, DR_OPT_prior_loss_weight);
     texts->subset = subset_settings(o, texts);
     data->folders.subset = &texts->subset;
+    DR_TRY(dataset_file_settings(o, texts, data));
     cache_settings(o, texts, c);
     return dr_caption_options_validate(&texts->subset.captions);
 }
@@ -197,5 +240,6 @@ dr_log_level dr_settings_log_level(const dr_options *o)
 void dr_setting_texts_free(dr_setting_texts *t)
 {
     free(t->cache_dir);
+    dr_arena_deinit(&t->arena);
     *t = (dr_setting_texts){0};
 }

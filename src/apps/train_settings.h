@@ -8,12 +8,15 @@
 
 #include "apps/options.h"
 #include "base/log.h"
+#include "data/dataset_config.h"
 #include "train/train.h"
 
 typedef struct dr_setting_texts { /* what the settings point to beyond the option set */
     char caption_extension[64];
     char *cache_dir;
     dr_picture_options picture;
+    dr_dataset_defaults defaults;
+    dr_arena arena;           /* of the dataset file */
     dr_subset_options subset; /* of folders without settings of their own */
 } dr_setting_texts;
 void dr_setting_texts_free(dr_setting_texts *t);

@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# tests/cli/test_data.sh BIN_DIR - datasets and captions as their user describes them: option files,
+# dataset files, every caption option; tiny models, pictures of 64 x 64.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=../support/train_cases.sh
+. "$here/../support/train_cases.sh" data "$1"
+make_material
+
+# --- option files ------------------------------------------------------------------------------------
+
+option_files() {
+    few_pictures few
+    cat >mine.toml <<'END'
+max_train_epochs = 1
+[anything]
+train_batch_size = 2
+optimizer_args = ["weight_decay=0.1"]
+shuffle_caption = false
+END
+    train plain --train_data_dir few --max_train_epochs 1 --train_batch_size 2 \
+        --optimizer_args weight_decay=0.1
+    train filed --train_data_dir few --config_file mine
+    same_models plain/last filed/last
+    train over --train_data_dir few --config_file mine.toml --train_batch_size 1
+    equal "$(of_steps samples over.json)" "1 1" "the command line wins"
+    echo 'learnig_rate = 1' >>mine.toml
+    refused 64 'mine.toml:6:1: unknown option --learnig_rate; did you mean --learning_rate?' 1 \
+        --config_file mine.toml
+    echo 'a = [' >broken.toml
+    refused 65 'broken.toml:2:1:' 2 --config_file broken
+    refused 64 'none.toml does not exist' 1 --config_file none
+}
+
+written_option_files() {
+    few_pictures few
+    local options=(--train_data_dir few --caption_prefix 'a "b"' --max_grad_norm 0.5 --lr_warmup_steps 1
+        --lr_scheduler constant_with_warmup)
+    train plain "${options[@]}"
+    train out "${options[@]}" --output_config --config_file saved
+    [ ! -e out ]
+    holds saved.toml 'caption_prefix = "a \"b\""'
+    lacks saved.toml output_config
+    refused 73 'saved.toml exists already' 2 --output_config --config_file saved.toml
+    timeout 120 "$bin/train_db" --config_file saved --output_dir again >again.json 2>again.err ||
+        { cat again.err; return 1; }
+    same_models plain/last again/last
+    refused 64 '--output_config needs --config_file' 1 --output_config
+}
+
+# --- dataset files ---------------------------------------------------------------------------------------
+
+two_datasets() {
+    few_pictures few
+    mkdir wide
+    picture wide/a.png 256 128
+    echo "a wide picture" >wide/a.txt
+    cat >data.toml <<'END'
+[general]
+caption_extension = ".caption"
+[[datasets]]
+resolution = 64
+batch_size = 2
+  [[datasets.subsets]]
+  image_dir = "few/1_sks"
+  num_repeats = 2
+[[datasets]]
+resolution = [128, 64]
+  [[datasets.subsets]]
+  image_dir = "wide"
+  caption_extension = ".txt"
+  caption_prefix = "photo,"
+END
+    local options=(--dataset_config data.toml --max_train_epochs 1 --dump_dir dump --dump_steps 9)
+    train out "${options[@]}"
+    equal "$(of_steps samples out.json | tr ' ' '\n' | sort | xargs)" "1 2 2" "samples of the steps"
+    holds out.err 'is ignored: --dataset_config names the folders'
+    holds out.err 'dataset 2, batches of 1'
+    "$bin/dreamrun" tokenize <<<"photo, a wide picture" >want
+    python3 "$here/../support/dumped_ids.py" dump | cut -d' ' -f3- >ids
+    equal "$(wc -l <ids)" 5 samples
+    mv dump dump1
+    ranks 2 out2 "${options[@]}" --virtual_shards 2 --cache_latents
+    train out1 "${options[@]}" --virtual_shards 2 --cache_latents
+    same_models out1/last out2/last
+}
+
+dataset_mistakes() {
+    cat >data.toml <<'END'
+[[datasets]]
+[[datasets.subsets]]
+image_dir = "nowhere"
+num_repeat = 3
+END
+    refused 64 'data.toml:4:1: datasets[0].subsets[0].num_repeat: unknown key; did you mean num_repeats?' \
+        2 --dataset_config data.toml
+    sed -i 's/num_repeat /num_repeats /' data.toml
+    refused 64 'nowhere: no such directory' 2 --dataset_config data.toml
+    sed -i 's/nowhere/./; 4a metadata_file = "x.json"' data.toml
+    refused 64 'is for train_network' 1 --dataset_config data.toml
+    echo '{"datasets": 3}' >data.json
+    refused 64 "'datasets' is a list of tables" 1 --dataset_config data.json
+    refused 64 'ends in .toml or .json' 1 --dataset_config data.yaml
+}
+
+# --- captions ---------------------------------------------------------------------------------------------
+
+# ids NAME: the ids of the captions that a run with --dump_dir NAME.d saw, in order, without padding.
+ids() {
+    python3 "$here/../support/dumped_ids.py" "$1.d" | cut -d' ' -f3-
+}
+
+# captions_are NAME 'caption'... : each is the whole caption of at least one use, and no other is.
+captions_are() {
+    local name=$1
+    shift
+    printf '%s\n' "$@" | "$bin/dreamrun" tokenize | sort -u >want
+    ids "$name" | sort -u >got
+    diff want got
+}
+
+caption_options() {
+    few_pictures few
+    echo "red, round, big ||| soft; old" >few/1_sks/00.caption
+    cp few/1_sks/00.caption few/1_sks/01.caption
+    local options=(--train_data_dir few --max_train_epochs 4 --dump_steps 99)
+    train a "${options[@]}" --dump_dir a.d --caption_prefix my --caption_suffix end
+    captions_are a "my red, round, big ||| soft; old end"
+    train b "${options[@]}" --dump_dir b.d --keep_tokens_separator '|||' --secondary_separator ';' \
+        --caption_tag_dropout_rate 1
+    captions_are b "red, round, big"
+    train c "${options[@]}" --dump_dir c.d --keep_tokens_separator '|||' --secondary_separator ';' \
+        --shuffle_caption
+    captions_are c "red, round, big, soft, old"
+    # 8 steps, warm-up over 4 of them: 1, 1, 2, 2 of 3 tags, then all
+    echo "red, round, big" | tee few/1_sks/00.caption >few/1_sks/01.caption
+    train d "${options[@]}" --dump_dir d.d --token_warmup_step 0.5
+    captions_are d "red" "red, round" "red, round, big"
+    equal "$(ids d | awk '{print NF}' | xargs)" "3 3 5 5 7 7 7 7" "tags by step"
+    # wildcards: one line, one alternative; literal braces
+    printf 'a {red|blue} dog\n\n  {{x}} cat \n' | tee few/1_sks/00.caption >few/1_sks/01.caption
+    train e "${options[@]}" --dump_dir e.d --enable_wildcard --max_train_epochs 12
+    captions_are e "a red dog" "a blue dog" "{x} cat"
+    train f "${options[@]}" --dump_dir f.d
+    captions_are f "a {red|blue} dog"
+    holds f.err 'caption files with more than one line, of which only the first is used: 2'
+}
+
+caption_files() {
+    few_pictures few
+    printf '\xef\xbb\xbfcaf\xc3\xa9\n' >few/1_sks/00.caption
+    rm few/1_sks/01.caption
+    train a --train_data_dir few --dump_dir a.d --dump_steps 9
+    captions_are a "café" "sks"
+    : >few/1_sks/01.caption
+    refused 65 'the caption file is empty' 1 --train_data_dir few
+    printf 'un caf\xe9 noir' >few/1_sks/01.caption
+    refused 65 'it looks like WINDOWS-1252: iconv -f WINDOWS-1252' 1 --train_data_dir few
+    printf '\x8c\xa2\x82\xcc\x8e\xca\x90\x5e' >few/1_sks/01.caption
+    refused 65 'it looks like SHIFT_JIS' 2 --train_data_dir few
+    printf '\xd2\xbb\xd6\xbb\xb9\xb7' >few/1_sks/01.caption
+    refused 65 'it looks like GBK' 1 --train_data_dir few
+    printf 'dog' | iconv -t UTF-16LE >few/1_sks/01.caption
+    refused 65 'it looks like UTF-16LE' 1 --train_data_dir few
+}
+
+check 'files of options' option_files
+check 'options written to a file' written_option_files
+check 'two datasets of different sizes and batches' two_datasets
+check 'mistakes in dataset files' dataset_mistakes
+check 'prefix, separators, warm-up, wildcards' caption_options
+check 'caption files and their encodings' caption_files
+finish
