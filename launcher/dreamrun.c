@@ -21,6 +21,7 @@ static const char usage[] =
     "\n"
     "Tools:\n"
     "  init_model   writes a randomly initialised model\n"
+    "  convert      writes a model in another form or precision\n"
     "  tokenize     captions on stdin, token ids on stdout\n"
     "  inspect      lists what a model file holds\n"
     "  sample       generates pictures with a model\n"

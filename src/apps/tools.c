@@ -2,6 +2,7 @@
  * dreamrun_tools NAME ...: the tools behind `dreamrun NAME ...`. Results go to stdout, messages to
  * stderr; the exit code is that of the tool's status.
  */
+#include "apps/tool_convert.h"
 #include "apps/tool_init_model.h"
 #include "apps/tool_inspect.h"
 #include "apps/tool_make_pictures.h"
@@ -20,6 +21,7 @@ static const struct {
     dr_status (*run)(int argc, const char *const *argv);
     const char *what;
 } tools[] = {
+    {"convert", dr_tool_convert, "writes a model in another form or precision"},
     {"init_model", dr_tool_init_model, "writes a model with random weights"},
     {"inspect", dr_tool_inspect, "shows what a model file or directory holds"},
     {"make_pictures", dr_tool_make_pictures, "draws a small dataset to try a trainer with"},

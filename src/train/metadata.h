@@ -28,6 +28,9 @@ const char *dr_metadata_get(const dr_metadata *m, const char *key);
 
 /* ---- modelspec.* ---- */
 
+/* The one key that is computed while a file is written. */
+#define DR_MODELSPEC_HASH "modelspec.hash_sha256"
+
 /* X(name): texts of the user, by the names of the options --metadata_<name> and of the keys. */
 #define DR_MODELSPEC_TEXT_LIST(X)                                                                  \
     X(author)                                                                                      \

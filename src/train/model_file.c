@@ -340,7 +340,8 @@ static dr_status check_family(const dr_model_file *f, const dr_model_open_option
                 c->v2 ? "OpenCLIP's, hidden_act gelu" : "CLIP's, hidden_act quick_gelu",
                 o->v2 ? "" : "not ", family_flags(c->v2, c->v_prediction));
     }
-    if (f->prediction_by == NULL || c->v_prediction == o->v_parameterization) {
+    if (f->prediction_by == NULL || o->correct_prediction ||
+        c->v_prediction == o->v_parameterization) {
         return DR_OK;
     }
     DR_FAIL(DR_INVALID,

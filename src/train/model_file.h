@@ -38,6 +38,7 @@ typedef struct dr_model_open_options {
     bool v2;                 /* --v2 */
     bool v_parameterization; /* --v_parameterization */
     const char *vae;         /* --vae; NULL: the model's own */
+    bool correct_prediction; /* v_parameterization holds, whatever the files say */
     int threads;             /* that load; 0: one */
 } dr_model_open_options;
 

@@ -1,5 +1,7 @@
 #include "train/model_output.h"
 
+#include "train/metadata.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,14 +278,13 @@ static dr_safetensors_entry *entries_of(const dr_out_list *l)
 static dr_status write_safetensors(sink *s, const dr_out_file *file,
                                    const dr_safetensors_entry *entries)
 {
-    static const char hash_key[] = "modelspec.hash_sha256";
-    const dr_safetensors_hash hash = {hash_key, "0x", 0, UINT64_MAX, 64};
+    const dr_safetensors_hash hash = {DR_MODELSPEC_HASH, "0x", 0, UINT64_MAX, 64};
     dr_safetensors_meta *all = dr_xcalloc(file->n_meta + 1, sizeof *all);
     size_t n = 0;
     all[n++] = (dr_safetensors_meta){"format", "pt"};
     for (size_t i = 0; i < file->n_meta; i++) {
         const char *key = file->meta[i].key;
-        if (strcmp(key, "format") != 0 && (!file->hash || strcmp(key, hash_key) != 0)) {
+        if (strcmp(key, "format") != 0 && (!file->hash || strcmp(key, DR_MODELSPEC_HASH) != 0)) {
             all[n++] = file->meta[i];
         }
     }

@@ -211,7 +211,7 @@ static void keep_meta(dr_metadata *m, const dr_model_job *job, const dr_tensor_f
         const dr_safetensors_meta at = dr_tensor_file_meta_at(s, i);
         const bool fact = dr_str_starts(at.key, "dreamrun.");
         const bool fact_of_vae = dr_str_starts(at.key, "dreamrun.vae.");
-        const bool hash = strstr(at.key, "hash") != NULL;
+        const bool hash = strcmp(at.key, DR_MODELSPEC_HASH) == 0 || dr_str_starts(at.key, "sshs_");
         if (fact ? fact_of_vae && kept_vae : job->keep_meta && !hash) {
             dr_metadata_add(m, at.key, at.value);
         }
@@ -220,6 +220,13 @@ static void keep_meta(dr_metadata *m, const dr_model_job *job, const dr_tensor_f
         dr_metadata_add(m, "modelspec.prediction_type",
                         job->config->v_prediction ? "v" : "epsilon");
     }
+}
+
+/* The source's hash is kept by computing that of the new file. */
+static bool had_hash(const dr_model_job *job)
+{
+    return job->keep_meta && job->source != NULL && source_is_single(job->source) &&
+           dr_tensor_file_meta_get(job->source->part[DR_PART_UNET].file, DR_MODELSPEC_HASH) != NULL;
 }
 
 /* What the source says of itself where that is wanted, the run's metadata, what shapes do not tell.
@@ -327,7 +334,7 @@ dr_status dr_model_write_single(dr_model_job *job)
         dr_out_file file = {.path = job->path,
                             .container = job->format == DR_SAVE_CKPT ? DR_OUT_CHECKPOINT
                                                                      : DR_OUT_SAFETENSORS,
-                            .hash = job->hash,
+                            .hash = job->hash || had_hash(job),
                             .epoch = add_counter(job, "epoch", job->epoch),
                             .global_step = add_counter(job, "global_step", job->global_step),
                             .progress = &job->progress};
