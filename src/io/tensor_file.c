@@ -394,26 +394,30 @@ void dr_tensor_file_release(const dr_tensor_file *f, const dr_file_tensor *t)
     dr_safetensors_release(p->safetensors, dr_safetensors_at(p->safetensors, t->i_inside));
 }
 
-/* NULL for checkpoints of torch, which have no strings of this kind. */
-static const dr_safetensors *meta_of(const dr_tensor_file *f)
-{
-    return f->parts[0].safetensors;
-}
-
 size_t dr_tensor_file_meta_count(const dr_tensor_file *f)
 {
-    return meta_of(f) == NULL ? 0 : dr_safetensors_meta_count(meta_of(f));
+    const part *p = &f->parts[0];
+    return p->torch != NULL ? dr_torch_meta_count(p->torch)
+                            : dr_safetensors_meta_count(p->safetensors);
 }
 
 dr_safetensors_meta dr_tensor_file_meta_at(const dr_tensor_file *f, size_t i)
 {
+    const part *p = &f->parts[0];
     DR_CHECK(i < dr_tensor_file_meta_count(f), "%s: metadata %zu", f->path, i);
-    return dr_safetensors_meta_at(meta_of(f), i);
+    return p->torch != NULL ? dr_torch_meta_at(p->torch, i)
+                            : dr_safetensors_meta_at(p->safetensors, i);
 }
 
 const char *dr_tensor_file_meta_get(const dr_tensor_file *f, const char *key)
 {
-    return meta_of(f) == NULL ? NULL : dr_safetensors_meta_get(meta_of(f), key);
+    for (size_t i = 0; i < dr_tensor_file_meta_count(f); i++) {
+        const dr_safetensors_meta m = dr_tensor_file_meta_at(f, i);
+        if (strcmp(m.key, key) == 0) {
+            return m.value;
+        }
+    }
+    return NULL;
 }
 
 bool dr_tensor_file_number(const dr_tensor_file *f, const char *key, int64_t *out)

@@ -69,8 +69,9 @@ DR_MUST_USE dr_status dr_tensor_file_data(const dr_tensor_file *f, const dr_file
  * pointers from dr_tensor_file_data to it are invalid in all threads. May be called at any time. */
 void dr_tensor_file_release(const dr_tensor_file *f, const dr_file_tensor *t);
 
-/* Strings that the file holds beside the tensors (__metadata__ of safetensors; of shards the
- * first one's), in its order, and one by key (NULL when absent). */
+/* Strings that the file holds beside the tensors (__metadata__ of safetensors, a dictionary
+ * "metadata" beside torch's state_dict; of shards the first one's), in its order, and one by key
+ * (NULL when absent). */
 size_t dr_tensor_file_meta_count(const dr_tensor_file *f);
 dr_safetensors_meta dr_tensor_file_meta_at(const dr_tensor_file *f, size_t i);
 const char *dr_tensor_file_meta_get(const dr_tensor_file *f, const char *key);

@@ -4,6 +4,8 @@
  */
 #include "io/torch_file_internal.h"
 
+#include "io/json.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,12 +140,41 @@ static dr_torch_file *create(const char *source)
     return f;
 }
 
+/* A copy of a STR; NULL of anything else and of what is no UTF-8. */
+static const char *text_of(dr_torch_file *f, const dr_pickle_value *v)
+{
+    if (v->kind != DR_PICKLE_STR || (v->n > 0 && memchr(v->text, '\0', v->n) != NULL)) {
+        return NULL;
+    }
+    const char *text = dr_arena_strndup(&f->arena, v->n > 0 ? v->text : "", v->n);
+    return dr_json_utf8_valid(text) ? text : NULL;
+}
+
+static void collect_meta(dr_torch_file *f)
+{
+    const dr_pickle_value *v = dr_pickle_member(f->root, "metadata");
+    const dr_pickle_value *const *items = NULL;
+    size_t n = 0;
+    if (v == NULL || !dr_pickle_pairs(v, &items, &n)) {
+        return;
+    }
+    f->meta = dr_arena_array(&f->arena, n, sizeof *f->meta);
+    for (size_t i = 0; i < n; i++) {
+        const char *key = text_of(f, items[2 * i]);
+        const char *value = key != NULL ? text_of(f, items[2 * i + 1]) : NULL;
+        if (value != NULL) {
+            f->meta[f->n_meta++] = (dr_safetensors_meta){key, value};
+        }
+    }
+}
+
 static dr_status finish(dr_torch_file **out, dr_torch_file *f, dr_status st)
 {
     if (st != DR_OK) {
         dr_torch_close(f);
         return dr_error_frame(st, __FILE__, __LINE__);
     }
+    collect_meta(f);
     *out = f;
     return DR_OK;
 }
@@ -215,6 +246,17 @@ bool dr_torch_number(const dr_torch_file *f, const char *key, int64_t *out)
     }
     *out = v->i;
     return true;
+}
+
+size_t dr_torch_meta_count(const dr_torch_file *f)
+{
+    return f->n_meta;
+}
+
+dr_safetensors_meta dr_torch_meta_at(const dr_torch_file *f, size_t i)
+{
+    DR_CHECK(i < f->n_meta, "%s: metadata %zu of %zu", f->source, i, f->n_meta);
+    return f->meta[i];
 }
 
 dr_container dr_torch_container(const dr_torch_file *f)

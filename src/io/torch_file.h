@@ -34,6 +34,10 @@ const dr_file_tensor *dr_torch_at(const dr_torch_file *f, size_t i);
 DR_MUST_USE dr_status dr_torch_data(dr_torch_file *f, size_t i, const void **data);
 void dr_torch_release(dr_torch_file *f, size_t i);
 bool dr_torch_number(const dr_torch_file *f, const char *key, int64_t *out);
+/* The strings of a dictionary "metadata" beside the state_dict: what safetensors has as
+ * __metadata__. Pairs that are no UTF-8 strings are left out. */
+size_t dr_torch_meta_count(const dr_torch_file *f);
+dr_safetensors_meta dr_torch_meta_at(const dr_torch_file *f, size_t i);
 dr_container dr_torch_container(const dr_torch_file *f);
 
 #endif

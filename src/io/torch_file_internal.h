@@ -54,6 +54,8 @@ struct dr_torch_file {
     const dr_pickle_value *root;
     dr_torch_tensor *tensors;
     size_t n;
+    dr_safetensors_meta *meta; /* strings of the top-level "metadata" */
+    size_t n_meta;
     pthread_mutex_t lock;              /* guards copies and the unpacked storage */
     const dr_zip_entry *unpacked_from; /* the compressed storage that was used last */
     unsigned char *unpacked;
