@@ -193,6 +193,7 @@ static void run_settings(const dr_options *o, dr_train_config *c)
     c->max_steps = dr_opt_int(o, DR_OPT_max_train_steps);
     c->max_epochs = dr_opt_int_or(o, DR_OPT_max_train_epochs, 0);
     c->checkpointing = dr_opt_flag(o, DR_OPT_gradient_checkpointing);
+    c->loader_threads = (int)dr_opt_int(o, DR_OPT_max_data_loader_n_workers);
     c->n_token_rows = (int)dr_opt_int_or(o, DR_OPT_max_token_length, 75) / 75;
     c->clip_skip = (int)dr_opt_int_or(o, DR_OPT_clip_skip, 1);
     c->stop_text_encoder = stop;

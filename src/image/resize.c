@@ -20,7 +20,7 @@ const char *dr_resize_filter_name(dr_resize_filter filter)
 
 bool dr_resize_filter_parse(const char *name, dr_resize_filter *out)
 {
-    name = strncmp(name, "bi", 2) == 0 ? name + 2 : name; /* bilinear, bicubic */
+    name = strcmp(name, "bilinear") == 0 ? "linear" : strcmp(name, "bicubic") == 0 ? "cubic" : name;
     for (int i = 0; i < DR_RESIZE_FILTERS; i++) {
         if (strcmp(name, dr_resize_filter_name((dr_resize_filter)i)) == 0) {
             *out = (dr_resize_filter)i;

@@ -19,6 +19,7 @@ typedef struct dr_latents dr_latents;
 typedef struct dr_latents_config {
     const dr_backend *backend;
     int threads;
+    int loader_threads;        /* decode pictures ahead; more than threads are not used */
     const dr_dataset *dataset; /* must outlive the latents */
     const dr_model_file *file; /* its VAE; must outlive the latents when not cached */
     const char *vae_hash;
@@ -47,6 +48,11 @@ void dr_latents_size(const dr_latents *l, size_t image, int64_t *h, int64_t *w);
  */
 DR_MUST_USE dr_status dr_latents_get(dr_latents *l, size_t image, uint32_t epoch, uint64_t sample,
                                      float *out);
+/* Tells that dr_latents_get will be called for this sample, so that its picture may be decoded
+ * meanwhile. In the order of the calls. false: no place now, or nothing to decode. */
+bool dr_latents_announce(dr_latents *l, size_t image, uint32_t epoch, uint64_t sample);
+/* Whether pictures are decoded ahead at all. */
+bool dr_latents_reads_ahead(const dr_latents *l);
 /* Host memory held by cached latents, and device memory held by the VAE. */
 size_t dr_latents_bytes(const dr_latents *l);
 

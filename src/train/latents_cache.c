@@ -337,6 +337,9 @@ static dr_status encode_missing(dr_cached_latents *l, dr_status looked_up)
             dr_latents_explain_misses(l);
         }
         l->started_s = l->said_s = dr_now_s();
+        if (dr_dist_world(l->dist) == 1) {
+            l->c.expect(l->c.user, order, l->n_todo);
+        }
     }
     dr_status st = looked_up;
     DR_KEEP_FIRST(dr_encode_all(l->dist, &work), st);

@@ -29,6 +29,9 @@ typedef struct dr_cached_latents_config {
     dr_dtype stored;       /* F32, F16, BF16: what values are rounded to, in memory too */
     uint32_t batch;        /* pictures encoded at once, of one size */
     bool fill_only;        /* nothing is read afterwards */
+    /* Before the first encode, where one rank encodes everything: all entries in the order of the
+     * batches. They stay until the last encode. */
+    void (*expect)(void *user, const uint32_t *entries, size_t n);
     /*
      * Values of the batch's entries, (h,w,channels) each, one after the other. keys: their cache
      * keys, which any randomness must come from.

@@ -15,6 +15,8 @@
 
 enum { DR_GROUP_UNET, DR_GROUP_TEXT_ENCODER, DR_GROUP_COUNT };
 
+typedef struct dr_look_ahead dr_look_ahead;
+
 typedef struct dr_run {
     const dr_train_config *c;
     dr_dist *dist;
@@ -24,6 +26,7 @@ typedef struct dr_run {
     dr_model_file *file;
     dr_network net;
     dr_latents *latents;
+    dr_look_ahead *ahead;
     dr_tokenizer *tokenizer;
     dr_schedule noise_schedule;
     dr_lr_schedule lr;
@@ -71,6 +74,15 @@ void dr_run_warn_metadata(const dr_run *r);
 DR_MUST_USE dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch,
                                         int64_t global_step);
 
+/* The plan of an epoch (from 1), owned by the caller. */
+DR_MUST_USE dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan);
+dr_look_ahead *dr_look_ahead_create(void);
+void dr_look_ahead_destroy(dr_look_ahead *a);
+/* Before a step: announces this rank's samples from it on, into the next epoch, as far as loader
+ * threads have place. Changes no result and cannot fail: without memory for the next epoch's plan
+ * nothing is announced. */
+void dr_run_look_ahead(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch, uint32_t step,
+                       int64_t global_step);
 /* One optimizer step over the plan's step; global_step counts from 0. */
 DR_MUST_USE dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch,
                                   int64_t global_step);

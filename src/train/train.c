@@ -66,6 +66,7 @@ static dr_status open_latents(dr_run *r)
     return dr_latents_create(r->dist,
                              &(dr_latents_config){.backend = r->backend,
                                                   .threads = c->threads,
+                                                  .loader_threads = c->loader_threads,
                                                   .dataset = &r->dataset,
                                                   .file = r->file,
                                                   .vae_hash = dr_model_file_vae_hash(r->file),
@@ -170,6 +171,7 @@ static dr_status prepare(dr_run *r)
 {
     r->tokenizer = dr_tokenizer_create(r->c->model.v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
     r->dump = dr_dump_create(r->c->n_token_rows);
+    r->ahead = dr_look_ahead_create();
     dr_schedule_init(&r->noise_schedule);
     DR_TRY(open_model(r)); /* cheap: only headers are read */
     DR_TRY(open_dataset(r));
@@ -177,6 +179,15 @@ static dr_status prepare(dr_run *r)
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
     DR_TRY(open_latents(r));
     return load(r);
+}
+
+dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan)
+{
+    return dr_epoch_plan_build(plan, &r->dataset,
+                               &(dr_epoch_plan_options){.seed = r->c->seed,
+                                                        .epoch = epoch,
+                                                        .batch_size = r->c->batch_size,
+                                                        .n_leaves = r->n_leaves});
 }
 
 static dr_status train(dr_run *r)
@@ -187,13 +198,10 @@ static dr_status train(dr_run *r)
     dr_status st = DR_OK;
     for (uint32_t epoch = 1; st == DR_OK && step < r->n_steps; epoch++) {
         dr_epoch_plan plan;
-        DR_TRY(dr_epoch_plan_build(&plan, &r->dataset,
-                                   &(dr_epoch_plan_options){.seed = r->c->seed,
-                                                            .epoch = epoch,
-                                                            .batch_size = r->c->batch_size,
-                                                            .n_leaves = r->n_leaves}));
+        DR_TRY(dr_run_plan_epoch(r, epoch, &plan));
         for (uint32_t i = 0; st == DR_OK && i < plan.n_steps && step < r->n_steps; i++) {
             dr_fault_at_step(step + 1);
+            dr_run_look_ahead(r, &plan, epoch, i, step);
             st = dr_run_step(r, &plan.steps[i], epoch, step);
             step++;
         }
@@ -223,6 +231,7 @@ static void release(dr_run *r)
     dr_reducer_destroy(r->reducer);
     dr_pool_destroy(r->pool);
     dr_latents_destroy(r->latents);
+    dr_look_ahead_destroy(r->ahead);
     dr_optimizer_destroy(r->optimizer);
     dr_network_deinit(&r->net);
     dr_model_file_close(r->file);

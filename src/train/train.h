@@ -52,6 +52,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     double lr_power;
     dr_progress_mode progress;
     int threads;
+    int loader_threads; /* --max_data_loader_n_workers */
 } dr_train_config;
 
 /* Collective. Every rank returns the same status; the record is the same, too. */

@@ -60,6 +60,15 @@ threads() {
     as_base
 }
 
+# Pictures decoded when they are needed, or ahead of it, into later epochs.
+loaders() {
+    train out "${options[@]}" --virtual_shards 4 --max_data_loader_n_workers 0
+    as_base
+    train a "${small[@]}" --max_train_steps 9 --num_cpu_threads_per_process 4 --max_data_loader_n_workers 0
+    train b "${small[@]}" --max_train_steps 9 --num_cpu_threads_per_process 4 --max_data_loader_n_workers 3
+    same_models a/last b/last
+}
+
 checkpointed() {
     ranks 2 out "${options[@]}" --virtual_shards 4 --gradient_checkpointing
     as_base
@@ -180,6 +189,7 @@ check 'two shards x two accumulated batches' both
 check 'the same on two ranks' both_on_two
 check 'virtual_shards unset: one per rank' shards_default_to_ranks
 check 'one, two, three threads' threads
+check 'pictures decoded ahead, or not' loaders
 check 'gradient checkpointing' checkpointed
 check 'dreamrun launch' launched
 check 'single file' single_file
