@@ -2,7 +2,7 @@
  * The image layer from the command line, for tests/interop/image_peers.py:
  *
  *   image_driver probe IN                     prints "FORMAT WIDTH HEIGHT"
- *   image_driver decode IN OUT.png
+ *   image_driver decode IN OUT.png [sd-scripts | ALPHA_COLOR]
  *   image_driver resize IN WIDTH HEIGHT FILTER OUT.png
  *   image_driver time IN WIDTH HEIGHT FILTER      prints decode and resize milliseconds
  *
@@ -43,10 +43,15 @@ static dr_status resize_as(const dr_image *src, char **size, const char *filter,
     return dr_image_resize(src, (int)width, (int)height, which, dst);
 }
 
-static dr_status decode(const char *in, const char *out)
+static dr_status decode(const char *in, const char *out, const char *how)
 {
     dr_image img;
-    DR_TRY(dr_image_load(in, NULL, &img));
+    dr_image_options o = dr_image_defaults;
+    o.as_pillow = how != NULL && strcmp(how, "sd-scripts") == 0;
+    if (how != NULL && !o.as_pillow) {
+        DR_TRY(dr_alpha_color_parse(how, &o));
+    }
+    DR_TRY(dr_image_load(in, &o, &img));
     dr_status st = dr_png_write(out, &img, NULL, 0);
     dr_image_free(&img);
     return st;
@@ -78,8 +83,8 @@ static dr_status run(int argc, char **argv)
     if (argc == 3 && strcmp(command, "probe") == 0) {
         return probe(argv[2]);
     }
-    if (argc == 4 && strcmp(command, "decode") == 0) {
-        return decode(argv[2], argv[3]);
+    if ((argc == 4 || argc == 5) && strcmp(command, "decode") == 0) {
+        return decode(argv[2], argv[3], argc == 5 ? argv[4] : NULL);
     }
     if (argc == 7 && strcmp(command, "resize") == 0) {
         return resize(argv[2], argv + 3, argv[5], argv[6]);
