@@ -84,6 +84,7 @@ double dr_optim_lr(const dr_optimizer *o, const dr_optim_span *s);
 /* False in a step in which the span's group is frozen. */
 bool dr_optim_active(const dr_optimizer *o, const dr_optim_span *s);
 
-extern const dr_optim_family dr_optim_adamw;
+extern const dr_optim_family dr_optim_adamw, dr_optim_blockwise, dr_optim_lion, dr_optim_sgd,
+    dr_optim_adafactor, dr_optim_dadapt, dr_optim_schedule_free;
 
 #endif

@@ -9,13 +9,28 @@
 
 static const dr_optim_family *family_of(dr_optim_kind kind)
 {
-    switch (kind) {
-    case DR_OPTIM_ADAMW:
-        return &dr_optim_adamw;
-    default:
-        DR_CHECK(false, "no optimizer %d", (int)kind);
-    }
-    return NULL;
+    static const dr_optim_family *const families[DR_OPTIM_COUNT] = {
+        [DR_OPTIM_ADAMW] = &dr_optim_adamw,
+        [DR_OPTIM_ADAMW8BIT] = &dr_optim_blockwise,
+        [DR_OPTIM_PAGED_ADAMW] = &dr_optim_blockwise,
+        [DR_OPTIM_PAGED_ADAMW8BIT] = &dr_optim_blockwise,
+        [DR_OPTIM_PAGED_ADAMW32BIT] = &dr_optim_blockwise,
+        [DR_OPTIM_LION] = &dr_optim_lion,
+        [DR_OPTIM_LION8BIT] = &dr_optim_blockwise,
+        [DR_OPTIM_PAGED_LION8BIT] = &dr_optim_blockwise,
+        [DR_OPTIM_SGD_NESTEROV] = &dr_optim_sgd,
+        [DR_OPTIM_SGD_NESTEROV8BIT] = &dr_optim_blockwise,
+        [DR_OPTIM_DADAPTATION] = &dr_optim_dadapt,
+        [DR_OPTIM_DADAPT_ADAM_PREPRINT] = &dr_optim_dadapt,
+        [DR_OPTIM_DADAPT_ADAM] = &dr_optim_dadapt,
+        [DR_OPTIM_DADAPT_LION] = &dr_optim_dadapt,
+        [DR_OPTIM_PRODIGY] = &dr_optim_dadapt,
+        [DR_OPTIM_ADAFACTOR] = &dr_optim_adafactor,
+        [DR_OPTIM_RADAM_SCHEDULE_FREE] = &dr_optim_schedule_free,
+        [DR_OPTIM_ADAMW_SCHEDULE_FREE] = &dr_optim_schedule_free,
+        [DR_OPTIM_SGD_SCHEDULE_FREE] = &dr_optim_schedule_free,
+    };
+    return families[kind];
 }
 
 /* ---- spans ------------------------------------------------------------------------------------
@@ -140,6 +155,22 @@ bool dr_optimizer_is_local(const dr_optimizer *o)
     return o->family->local;
 }
 
+/* Without counting: what a dry step plans is what a real one will need. */
+static dr_status step_dry(dr_optimizer *o, dr_context *cx, const dr_optim_step *s)
+{
+    o->now = *s;
+    if (!o->family->local) {
+        return o->family->step(o, cx);
+    }
+    for (size_t i = 0; i < o->n_spans; i++) {
+        o->groups[o->spans[i].group].step += 1.0; /* ops count from 1 */
+        const dr_status st = o->family->update(o, cx, &o->spans[i]);
+        o->groups[o->spans[i].group].step -= 1.0;
+        DR_TRY(st);
+    }
+    return DR_OK;
+}
+
 void dr_optimizer_step_begin(dr_optimizer *o, const dr_optim_step *s)
 {
     DR_CHECK(!o->evaluating, "a step between dr_optimizer_eval and dr_optimizer_train");
@@ -171,6 +202,9 @@ dr_status dr_optimizer_step_range(dr_optimizer *o, dr_context *cx, size_t group,
 
 dr_status dr_optimizer_step(dr_optimizer *o, dr_context *cx, const dr_optim_step *s)
 {
+    if (cx->dry) {
+        return step_dry(o, cx, s);
+    }
     dr_optimizer_step_begin(o, s);
     if (!o->family->local) {
         return o->family->step(o, cx);

@@ -98,6 +98,16 @@ void dr_case_mse(dr_op_run *r, const void *params);                 /* dpred NUL
 void dr_case_posterior_sample(dr_op_run *r, const void *params);    /* variant: noise NULL    */
 void dr_case_sumsq(dr_op_run *r, const void *params);               /* c                      */
 void dr_case_adamw(dr_op_run *r, const void *params);               /* c; three steps         */
+void dr_case_lerp(dr_op_run *r, const void *params);                /* c; variant: 0.7        */
+void dr_case_lion(dr_op_run *r, const void *params);                /* c; variant: with s     */
+void dr_case_momentum(dr_op_run *r, const void *params);            /* c; variant: nesterov   */
+void dr_case_dadapt(dr_op_run *r, const void *params);              /* c; h: the kind         */
+void dr_case_adam_apply(dr_op_run *r, const void *params);          /* c                      */
+void dr_case_schedule_free(dr_op_run *r, const void *params);       /* c; variant: plain      */
+void dr_case_adafactor_moments(dr_op_run *r, const void *params);   /* n outer, h, w, c inner */
+void dr_case_adafactor_sums(dr_op_run *r, const void *params);      /* the same               */
+void dr_case_adafactor_apply(dr_op_run *r, const void *params);     /* variant: with m        */
+void dr_case_blockwise(dr_op_run *r, const void *params);           /* c; h kind; variant f32 */
 
 #define DR_OP_SUITE(table)                                                                         \
     {                                                                                              \

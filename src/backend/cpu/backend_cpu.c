@@ -19,6 +19,14 @@ static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
         return dr_cpu_attention_work(cx, args);
     case DR_OP_attention_backward:
         return dr_cpu_attention_backward_work(cx, args);
+    case DR_OP_lion:
+        return dr_cpu_update_sums_work(dr_numel(((const dr_lion_args *)args)->p));
+    case DR_OP_dadapt:
+        return dr_cpu_update_sums_work(dr_numel(((const dr_dadapt_args *)args)->p));
+    case DR_OP_adafactor_sums:
+        return dr_cpu_adafactor_sums_work(args);
+    case DR_OP_adafactor_apply:
+        return dr_cpu_adafactor_apply_work(args);
     case DR_OP_sumsq:
         return dr_cpu_sumsq_work(cx, args);
     default:

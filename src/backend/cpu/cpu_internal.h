@@ -28,6 +28,9 @@ size_t dr_cpu_attention_work(const dr_context *cx, const dr_attention_args *a);
 size_t dr_cpu_attention_backward_work(const dr_context *cx, const dr_attention_backward_args *a);
 size_t dr_cpu_groupnorm_work(const dr_context *cx, const dr_groupnorm_args *a);
 size_t dr_cpu_groupnorm_backward_work(const dr_context *cx, const dr_groupnorm_backward_args *a);
+size_t dr_cpu_update_sums_work(int64_t n);
+size_t dr_cpu_adafactor_sums_work(const dr_adafactor_sums_args *a);
+size_t dr_cpu_adafactor_apply_work(const dr_adafactor_apply_args *a);
 size_t dr_cpu_sumsq_work(const dr_context *cx, const dr_sumsq_args *a);
 
 /*
@@ -56,6 +59,8 @@ void dr_cpu_run(const dr_context *cx, int64_t n, dr_cpu_task task, const void *j
 /* Elements per task of pointwise loops: 128 KiB of floats, about 10 us; starting threads costs 3.
  */
 enum { DR_CPU_CHUNK = 32768 };
+/* Elements per task of optimizer updates; part of the order of their sums. */
+enum { DR_CPU_UPDATE = 65536 };
 
 DR_CPU_INLINE int64_t dr_cpu_ceil_div(int64_t a, int64_t b)
 {
