@@ -239,7 +239,11 @@ dr_status dr_options_optimizer(const dr_options *o, dr_optim_settings *out)
 {
     dr_optim_kind kind = DR_OPTIM_ADAMW;
     const char *name = dr_opt_str(o, DR_OPT_optimizer_type);
-    if (name != NULL && name[0] != '\0') {
+    if (dr_opt_flag(o, DR_OPT_use_8bit_adam)) {
+        kind = DR_OPTIM_ADAMW8BIT;
+    } else if (dr_opt_flag(o, DR_OPT_use_lion_optimizer)) {
+        kind = DR_OPTIM_LION;
+    } else if (name != NULL && name[0] != '\0') {
         DR_TRY(dr_optim_kind_from_name(name, &kind));
     }
     return dr_optim_settings_parse(kind, dr_opt_list(o, DR_OPT_optimizer_args), out);

@@ -44,6 +44,19 @@ static dr_status activation_peak(dr_run *r, size_t *peak)
     return DR_OK;
 }
 
+/* Scratch memory of an update. */
+static dr_status update_peak(dr_run *r, size_t *peak)
+{
+    dr_context cx;
+    dr_pool *dry = dr_pool_create_dry();
+    dr_context_init(&cx, r->backend, dry, r->c->threads);
+    dr_status st = dr_optimizer_step(r->optimizer, &cx, &(dr_optim_step){.lr_factor = 1.0});
+    const size_t bytes = dr_pool_peak_bytes(dry);
+    *peak = bytes > *peak ? bytes : *peak;
+    dr_pool_destroy(dry);
+    return st;
+}
+
 /* MemAvailable of /proc/meminfo in bytes; 0 when it cannot be read. */
 static uint64_t host_memory_available(void)
 {
@@ -116,6 +129,7 @@ dr_status dr_run_plan_memory(dr_run *r)
     dr_params_bind_dry(&r->net.text_params, DR_F32, r->net.o.train_text_encoder);
     dr_params_bind_dry(&r->net.unet_params, DR_F32, true);
     DR_TRY(activation_peak(r, &peak));
+    DR_TRY(update_peak(r, &peak));
     const memory_plan p = {
         .weights = (uint64_t)r->net.n_values * sizeof(float),
         .gradients = (uint64_t)n_trained * sizeof(float),

@@ -52,6 +52,11 @@ typedef struct dr_run {
 DR_MUST_USE dr_status dr_run_plan_memory(dr_run *r);
 /* The parameter groups of the run and its optimizer, without memory. */
 DR_MUST_USE dr_status dr_run_create_optimizer(dr_run *r);
+/*
+ * Before the model is saved or sampled from (on), and afterwards (off): an optimizer may train
+ * other weights than it steps on. The gradient memory is in use in between.
+ */
+DR_MUST_USE dr_status dr_run_show_weights(dr_run *r, bool on);
 typedef struct dr_leaf_host { /* host side of a leaf, arrays of batch_size */
     int32_t *timesteps;
     float *loss_weights;

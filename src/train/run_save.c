@@ -95,7 +95,12 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
     dr_metadata_init(&m);
     dr_metadata_add_modelspec(&m, &spec);
     add_ss(&m, r, epoch, global_step);
-    const dr_status st = dr_model_file_save(
+    dr_status st = dr_run_show_weights(r, true);
+    if (st != DR_OK) {
+        dr_metadata_deinit(&m);
+        return st;
+    }
+    st = dr_model_file_save(
         r->file,
         &(dr_model_save){.path = path,
                          .format = dr_run_save_format(r),
@@ -108,5 +113,6 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
                          .epoch = epoch,
                          .global_step = global_step});
     dr_metadata_deinit(&m);
-    return st;
+    const dr_status back = dr_run_show_weights(r, false);
+    return st != DR_OK ? st : back;
 }

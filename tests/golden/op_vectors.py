@@ -222,8 +222,8 @@ def optimizer():
     expect("sumsq.out", (x * x).sum())
     for dtype, name in ((torch.float64, "F64"), (torch.float32, "F32")):
         p = torch.nn.Parameter(tensor("adamw.p", (40,), grad=False).to(dtype))
-        torch_adamw = torch.optim.AdamW([p], lr=f32(1e-3), betas=(f32(0.9), f32(0.999)), eps=f32(1e-8),
-                                        weight_decay=f32(0.01), foreach=False)
+        torch_adamw = torch.optim.AdamW([p], lr=1e-3, betas=(0.9, 0.999), eps=1e-8,
+                                        weight_decay=0.01, foreach=False)
         for step in (1, 2, 3):
             p.grad = 0.5 * tensor(f"adamw.g{step}", (40,), 0.1, grad=False).to(dtype)
             torch_adamw.step()

@@ -5,7 +5,7 @@
  * Threads:  a call uses dr_context.threads OpenMP threads. Work is cut into blocks by the problem's
  *           size alone and each block is computed by one thread, so results do not depend on the
  *           number of threads. They may differ in the last bits between machines with different
- *           vector units; dr_sumsq and dr_adamw do not.
+ *           vector units; dr_sumsq and the updates of optimizers do not.
  * Memory:   float32 throughout; ops allocate nothing, scratch comes from dr_context.work.
  */
 #ifndef DR_BACKEND_CPU_H

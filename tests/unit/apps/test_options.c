@@ -141,8 +141,8 @@ static void what_is_not_built_is_refused_by_name(void **state)
                        "--save_state is not available");
     expect_check_error(WORDS(BASE, "--mixed_precision=bf16"), DR_UNSUPPORTED,
                        "--mixed_precision bf16 is not available yet; available: no");
-    expect_check_error(WORDS(BASE, "--optimizer_type=lion"), DR_UNSUPPORTED,
-                       "--optimizer_type Lion is not available yet; available: AdamW");
+    expect_check_error(WORDS(BASE, "--optimizer_type=dadaptsgd"), DR_UNSUPPORTED,
+                       "--optimizer_type DAdaptSGD is not available yet; available: AdamW");
     expect_check_error(WORDS(BASE, "--torch_compile"), DR_UNSUPPORTED,
                        "--torch_compile is not supported: there is no graph compiler here");
     expect_check_error(WORDS(BASE, "--sample_prompts=p.txt"), DR_UNSUPPORTED,
