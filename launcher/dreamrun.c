@@ -17,9 +17,11 @@ extern char **environ;
 
 static const char usage[] =
     "Usage: dreamrun [launch] [options] train_db [its options]   trains a model\n"
+    "       dreamrun [launch] [options] cache_latents [...]      fills its latent cache ahead\n"
     "       dreamrun TOOL [its options]                          runs a tool\n"
     "\n"
     "Tools:\n"
+    "  check        looks at a dataset before it is trained on\n"
     "  init_model   writes a randomly initialised model\n"
     "  convert      writes a model in another form or precision\n"
     "  tokenize     captions on stdin, token ids on stdout\n"

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const trainers[] = {"train_db", "train_network"};
+static const char *const trainers[] = {"train_db", "train_network", "cache_latents"};
 enum { N_TRAINERS = sizeof trainers / sizeof *trainers };
 
 /* --- environment ------------------------------------------------------------------------------ */
@@ -140,8 +140,8 @@ static dr_status find_program(dr_launch_plan *p, const dr_launch_facts *f, const
     int i = trainer_index(word);
     if (i < 0) {
         DR_FAIL(DR_INVALID,
-                "dreamrun launch: found program '%s', expected train_db or "
-                "train_network",
+                "dreamrun launch: found program '%s', expected train_db, train_network or "
+                "cache_latents",
                 word);
     }
     (void)snprintf(p->program, sizeof p->program, "%s", trainers[i]);

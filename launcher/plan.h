@@ -48,7 +48,8 @@ DR_MUST_USE dr_status dr_launch_plan_make(dr_launch_plan *p, const dr_launch_fac
 void dr_launch_plan_deinit(dr_launch_plan *p);
 /* One line that a shell would run the same way: env -u ... NAME=value ... program args. */
 void dr_launch_plan_print(const dr_launch_plan *p, dr_str *out);
-/* Whether a first word is the name of a trainer: train_db, train_network, with path or ".py". */
+/* Whether a first word is the name of a trainer: train_db, train_network, cache_latents, with path
+ * or ".py". */
 bool dr_launch_is_trainer(const char *word);
 
 #endif

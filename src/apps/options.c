@@ -134,16 +134,17 @@ static dr_status check_companions(const dr_options *o)
     return DR_OK;
 }
 
-static dr_status check_required(const dr_options *o)
+static dr_status check_required(const dr_options *o, unsigned without)
 {
     static const struct {
         int id;
         const char *what;
+        unsigned unless;
     } required[] = {
-        {DR_OPT_pretrained_model_name_or_path, "the model to start from"},
-        {DR_OPT_train_data_dir, "the folder that holds <repeats>_<class> folders of pictures"},
-        {DR_OPT_resolution, "the training resolution, for example 512"},
-        {DR_OPT_output_dir, "the folder for the trained model"},
+        {DR_OPT_pretrained_model_name_or_path, "the model to start from", DR_WITHOUT_MODEL},
+        {DR_OPT_train_data_dir, "the folder that holds <repeats>_<class> folders of pictures", 0},
+        {DR_OPT_resolution, "the training resolution, for example 512", 0},
+        {DR_OPT_output_dir, "the folder for the trained model", DR_WITHOUT_OUTPUT},
     };
     for (size_t i = 0; i < sizeof required / sizeof *required; i++) {
         const char *text = dr_opt_str(o, required[i].id);
@@ -152,7 +153,7 @@ static dr_status check_required(const dr_options *o)
         if (of_data && dr_opt_has(o, DR_OPT_dataset_config)) {
             continue; /* the file says it */
         }
-        if (text == NULL || text[0] == '\0') {
+        if ((required[i].unless & without) == 0 && (text == NULL || text[0] == '\0')) {
             DR_FAIL(DR_INVALID, "--%s is missing: %s", option_specs[required[i].id].name,
                     required[i].what);
         }
@@ -307,6 +308,11 @@ static void apply_implications(dr_options *o)
 
 dr_status dr_options_check(dr_options *o)
 {
+    return dr_options_check_without(o, 0);
+}
+
+dr_status dr_options_check_without(dr_options *o, unsigned without)
+{
     char extension[64];
     dr_optim_settings optimizer;
     int width = 0;
@@ -315,7 +321,7 @@ dr_status dr_options_check(dr_options *o)
     DR_TRY(check_companions(o));
     DR_TRY(check_sizes(o));
     DR_TRY(dr_optset_check_available(o));
-    DR_TRY(check_required(o));
+    DR_TRY(check_required(o, without));
     if (dr_opt_has(o, DR_OPT_resolution)) {
         DR_TRY(dr_options_resolution(o, &width, &height));
     }

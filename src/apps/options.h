@@ -41,6 +41,9 @@ DR_MUST_USE dr_status dr_options_parse(dr_options *o, int argc, const char *cons
  * Sets options that others imply (--cache_latents_to_disk: --cache_latents).
  */
 DR_MUST_USE dr_status dr_options_check(dr_options *o);
+/* What a program that takes the options of a trainer can do without. */
+enum { DR_WITHOUT_OUTPUT = 1, DR_WITHOUT_MODEL = 2 };
+DR_MUST_USE dr_status dr_options_check_without(dr_options *o, unsigned without);
 /* The whole text of --help into out. */
 void dr_options_help(dr_program program, dr_str *out);
 

@@ -2,6 +2,7 @@
  * dreamrun_tools NAME ...: the tools behind `dreamrun NAME ...`. Results go to stdout, messages to
  * stderr; the exit code is that of the tool's status.
  */
+#include "apps/tool_check.h"
 #include "apps/tool_convert.h"
 #include "apps/tool_init_model.h"
 #include "apps/tool_inspect.h"
@@ -21,6 +22,7 @@ static const struct {
     dr_status (*run)(int argc, const char *const *argv);
     const char *what;
 } tools[] = {
+    {"check", dr_tool_check, "looks at a dataset before it is trained on"},
     {"convert", dr_tool_convert, "writes a model in another form or precision"},
     {"init_model", dr_tool_init_model, "writes a model with random weights"},
     {"inspect", dr_tool_inspect, "shows what a model file or directory holds"},

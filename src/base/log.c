@@ -9,6 +9,7 @@ static dr_log_level min_level = DR_LOG_INFO;
 static int my_rank;
 static bool same_on_all_ranks;
 static atomic_int n_warnings;
+static dr_strv *collected;
 
 void dr_log_configure(dr_log_level level, int rank)
 {
@@ -19,6 +20,11 @@ void dr_log_configure(dr_log_level level, int rank)
 void dr_log_same_on_all_ranks(bool on)
 {
     same_on_all_ranks = on;
+}
+
+void dr_log_collect_warnings(dr_strv *out)
+{
+    collected = out;
 }
 
 int dr_log_warnings(void)
@@ -45,6 +51,10 @@ void dr_log_write(dr_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
     va_end(ap);
+    if (collected != NULL && level == DR_LOG_WARNING) {
+        dr_strv_push(collected, line + strlen(tags[level]));
+        return;
+    }
     size_t len = strlen(line);
     line[len] = '\n';
     (void)fwrite(line, 1, len + 1, stderr);

@@ -7,7 +7,7 @@
 #ifndef DR_BASE_LOG_H
 #define DR_BASE_LOG_H
 
-#include "dreamrun/status.h"
+#include "base/str.h"
 
 typedef enum dr_log_level { DR_LOG_DEBUG, DR_LOG_INFO, DR_LOG_WARNING, DR_LOG_ERROR } dr_log_level;
 
@@ -16,6 +16,9 @@ typedef enum dr_log_level { DR_LOG_DEBUG, DR_LOG_INFO, DR_LOG_WARNING, DR_LOG_ER
 void dr_log_configure(dr_log_level level, int rank);
 /* While on, every rank does the same work and only rank 0 speaks of it, warnings included. */
 void dr_log_same_on_all_ranks(bool on);
+/* While out is not NULL, warnings go there instead of to stderr, one string each. Of a process that
+ * has one thread. */
+void dr_log_collect_warnings(dr_strv *out);
 /* Counts of warnings and errors so far (for the final report). */
 int dr_log_warnings(void);
 void dr_log_write(dr_log_level level, const char *fmt, ...) DR_PRINTF(2, 3);

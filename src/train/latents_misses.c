@@ -13,12 +13,14 @@
 
 enum { MAX_NAMED = 5 };
 
-typedef enum cause { EDITED, FITTED, OTHER_VAE, OTHER_FORM, N_CAUSES } cause;
+typedef enum cause { EDITED, FITTED, OTHER_VAE, OTHER_FORM, OTHER_PIXELS, N_CAUSES } cause;
 
 static const char *const cause_texts[N_CAUSES] = {
     "the picture was edited since it was cached", "it was cached for another size or crop",
     "it was cached with another VAE",
-    "it was cached in another form (--latent_cache_content, --latent_cache_dtype, precision)"};
+    "it was cached in another form (--latent_cache_content, --latent_cache_dtype)",
+    "it was read in another way (--compat, --alpha_color, --resize_interpolation, another "
+    "version)"};
 
 typedef struct missing {
     const char *path;
@@ -59,7 +61,11 @@ static void compare(const search *s, missing *m, const dr_latent_desc *d)
         return;
     }
     m->n_same = n_same;
-    m->first = !same ? EDITED : !vae ? OTHER_VAE : !fit ? FITTED : OTHER_FORM;
+    m->first = !same   ? EDITED
+               : !vae  ? OTHER_VAE
+               : !fit  ? FITTED
+               : !form ? OTHER_FORM
+                       : OTHER_PIXELS;
     m->was[0] = m->is[0] = '\0';
     if (m->first == OTHER_VAE) {
         (void)snprintf(m->was, sizeof m->was, "%.12s", d->vae);

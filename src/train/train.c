@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "io/xxh3.h"
+#include "train/dataset_check.h"
 #include "train/hub.h"
 #include "train/run_internal.h"
 
@@ -38,14 +39,20 @@ static dr_status open_dataset(dr_run *r)
     return DR_OK;
 }
 
+/* The model's files; cheap but for the hash of the VAE. */
+static dr_status open_files(dr_run *r)
+{
+    dr_model_open_options open = r->c->model;
+    DR_TRY(dr_hub_resolve_model(r->dist, &r->arena, &open));
+    open.threads = r->c->threads;
+    DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&open, &r->file)));
+    return dr_dist_agree(r->dist, dr_model_file_hash_vae(r->file));
+}
+
 static dr_status open_model(dr_run *r)
 {
     const dr_train_config *c = r->c;
-    dr_model_open_options open = c->model;
-    DR_TRY(dr_hub_resolve_model(r->dist, &r->arena, &open));
-    open.threads = c->threads;
-    DR_TRY(dr_dist_agree(r->dist, dr_model_file_open(&open, &r->file)));
-    DR_TRY(dr_dist_agree(r->dist, dr_model_file_hash_vae(r->file)));
+    DR_TRY(open_files(r));
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, dr_run_save_format(r))));
     r->trains_text_encoder = c->stop_text_encoder > 0;
     dr_status st =
@@ -60,7 +67,7 @@ static dr_status open_model(dr_run *r)
     return dr_dist_agree(r->dist, st);
 }
 
-static dr_status open_latents(dr_run *r)
+static dr_status open_latents(dr_run *r, bool fill_only)
 {
     const dr_train_config *c = r->c;
     return dr_latents_create(r->dist,
@@ -75,6 +82,7 @@ static dr_status open_latents(dr_run *r)
                                                   .keep_draw = c->keep_latent_draw,
                                                   .stored = c->latent_dtype,
                                                   .vae_batch = c->vae_batch_size,
+                                                  .fill_only = fill_only,
                                                   .flip = r->dataset.flips,
                                                   .seed = c->seed},
                              &r->latents);
@@ -119,6 +127,34 @@ static dr_status begin_optimizer(dr_run *r)
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
     DR_TRY(dr_optimizer_alloc(r->optimizer, r->backend->device));
     return dr_optimizer_begin(r->optimizer, &cx);
+}
+
+/* What `dreamrun check` would say: warnings show, errors stop. */
+static dr_status check_dataset(dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    dr_dataset_report report;
+    dr_status st =
+        dr_dataset_check(&r->dataset,
+                         &(dr_check_options){.caption_extension = c->data.folders.caption_extension,
+                                             .token_rows = c->n_token_rows,
+                                             .v2 = c->model.v2,
+                                             .batch_size = c->batch_size,
+                                             .n_ranks = r->n_leaves / (uint32_t)c->accumulation,
+                                             .accumulation = (uint32_t)c->accumulation,
+                                             .n_steps = r->n_steps,
+                                             .steps_per_epoch = r->steps_per_epoch},
+                         &report);
+    for (size_t i = 0; st == DR_OK && i < report.n_findings; i++) {
+        const dr_check_finding *f = &report.findings[i];
+        if (f->level == DR_CHECK_WARNING) {
+            dr_warn("%s\n  fix: %s", f->text, f->fix);
+        } else if (f->level == DR_CHECK_ERROR) {
+            st = dr_error_set(DR_FORMAT, __FILE__, __LINE__, "%s\n  fix: %s", f->text, f->fix);
+        }
+    }
+    dr_dataset_report_deinit(&report);
+    return st;
 }
 
 static dr_status load(dr_run *r)
@@ -177,7 +213,8 @@ static dr_status prepare(dr_run *r)
     DR_TRY(open_dataset(r));
     DR_TRY(check_output(r));
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
-    DR_TRY(open_latents(r));
+    DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_dataset(r) : DR_OK));
+    DR_TRY(open_latents(r, false));
     return load(r);
 }
 
@@ -253,6 +290,25 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     }
     if (st == DR_OK) {
         st = dr_dist_agree(d, save(r));
+    }
+    release(r);
+    free(r);
+    return st;
+}
+
+dr_status dr_train_fill_cache(dr_dist *d, const dr_backend *backend, const dr_train_config *config)
+{
+    dr_run *r = dr_xcalloc(1, sizeof *r);
+    r->c = config;
+    r->dist = d;
+    r->backend = backend;
+    dr_arena_init(&r->arena);
+    dr_status st = open_files(r);
+    if (st == DR_OK) {
+        st = open_dataset(r);
+    }
+    if (st == DR_OK) {
+        st = open_latents(r, true);
     }
     release(r);
     free(r);

@@ -58,5 +58,9 @@ typedef struct dr_train_config { /* strings outlive the run */
 /* Collective. Every rank returns the same status; the record is the same, too. */
 DR_MUST_USE dr_status dr_train_run(dr_dist *d, const dr_backend *backend,
                                    const dr_train_config *config);
+/* Collective. Only what caching needs of a run: the dataset, the VAE, the latents into cache_dir.
+ */
+DR_MUST_USE dr_status dr_train_fill_cache(dr_dist *d, const dr_backend *backend,
+                                          const dr_train_config *config);
 
 #endif
