@@ -1,0 +1,3 @@
+add_executable(optim_driver optim_driver.c)
+set_target_properties(optim_driver PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(optim_driver PRIVATE dr_train dr_backend_cpu)
