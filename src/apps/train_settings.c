@@ -117,6 +117,7 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
         .caption_extension = texts->caption_extension,
         .skip_bad_images = skip_bad,
         .picture = &texts->picture,
+        .threads = (int)dr_opt_int(o, DR_OPT_max_data_loader_n_workers),
         .probe = decode ? dr_picture_check_decoding : dr_picture_check,
     };
     data->buckets = (dr_bucket_options){

@@ -111,24 +111,21 @@ static dr_subset *add_subset(folder_scan *s)
     return subset;
 }
 
-/* One picture: probes it and finds its caption; bad ones are collected, not returned. */
-static dr_status scan_image(folder_scan *s, const dr_subset *subset, const char *path)
+/* One picture: finds its caption; bad ones are collected, not returned. */
+static dr_status scan_image(folder_scan *s, const dr_subset *subset, const dr_probed *probed)
 {
-    dr_folder_image image = {.path = dr_arena_strdup(s->arena, path),
+    dr_folder_image image = {.path = dr_arena_strdup(s->arena, probed->path),
                              .caption = subset->class_tokens,
+                             .size = probed->size,
                              .subset = (uint32_t)(s->n_subsets - 1)};
-    const dr_image_options *decode = s->o->picture != NULL ? &s->o->picture->decode : NULL;
-    dr_status st = s->o->probe(path, decode, &image.size);
-    if (st == DR_FORMAT || st == DR_IO || st == DR_UNSUPPORTED) {
-        s->first_bad = s->bad.n == 0 ? st : s->first_bad;
-        dr_problems_add(&s->bad, dr_error_message());
-        dr_error_clear();
+    if (probed->status != DR_OK) {
+        s->first_bad = s->bad.n == 0 ? probed->status : s->first_bad;
+        dr_problems_add(&s->bad, probed->error);
         return DR_OK;
     }
-    DR_TRY(st);
     const char *caption = NULL;
-    st = dr_caption_file_find(s->arena, image.path, s->extension,
-                              subset->options->captions.wildcard, &s->captions, &caption);
+    dr_status st = dr_caption_file_find(s->arena, image.path, s->extension,
+                                        subset->options->captions.wildcard, &s->captions, &caption);
     if (st == DR_FORMAT) {
         dr_problems_add(&s->bad_captions, dr_error_message());
         dr_error_clear();
@@ -160,22 +157,36 @@ static void note_missing_captions(folder_scan *s, const dr_subset *subset)
     }
 }
 
-static dr_status scan_pictures(folder_scan *s, dr_subset *subset, const dr_strv *names)
+/* The pictures among names; at has room for all. */
+static size_t list_pictures(folder_scan *s, const dr_subset *subset, const dr_strv *names,
+                            dr_probed *at)
 {
+    size_t n = 0;
     for (size_t i = 0; i < names->n; i++) {
         dr_picture_kind kind = dr_picture_kind_of(names->at[i]);
         char *path = dr_path_join(subset->dir, names->at[i]);
-        dr_status st = DR_OK;
         if (kind == DR_PICTURE_NOT || !dr_folders_is_file(path)) {
-            /* captions, notes, folders */
+            free(path); /* captions, notes, folders */
         } else if (kind == DR_PICTURE_NO_CODEC) {
             dr_problems_add(&s->no_codec, path);
+            free(path);
         } else {
-            st = scan_image(s, subset, path);
+            at[n++].path = path;
         }
-        free(path);
-        DR_TRY(st);
     }
+    return n;
+}
+
+static dr_status scan_pictures(folder_scan *s, dr_subset *subset, const dr_strv *names)
+{
+    dr_probed *at = dr_xcalloc(names->n + 1, sizeof *at);
+    size_t n = list_pictures(s, subset, names, at);
+    dr_status st = dr_probe_pictures(s->o, at, n);
+    for (size_t i = 0; st == DR_OK && i < n; i++) {
+        st = scan_image(s, subset, &at[i]);
+    }
+    dr_probed_free(at, n);
+    DR_TRY(st);
     subset->n_images = s->n_images - subset->first_image;
     note_missing_captions(s, subset);
     return DR_OK;

@@ -22,7 +22,8 @@ typedef struct dr_folder_options {
     const char *reg_data_dir;          /* --reg_data_dir; NULL: none                             */
     const char *caption_extension;     /* --caption_extension; a missing leading dot is added    */
     bool skip_bad_images;              /* --skip_bad_images: leave them out instead of failing   */
-    dr_probe_fn probe;                 /* dr_picture_check; tests give others  */
+    dr_probe_fn probe;                 /* dr_picture_check; tests give others                    */
+    int threads;                       /* that probe at once; the rest of a scan is one thread's */
     const dr_picture_options *picture; /* how to decode; NULL: the defaults */
     const dr_subset_options *subset;   /* of every folder; NULL: the defaults                    */
 } dr_folder_options;

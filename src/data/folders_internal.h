@@ -50,4 +50,14 @@ DR_MUST_USE dr_status dr_caption_file_find(dr_arena *arena, const char *image_pa
                                            const char *extension, bool all_lines,
                                            dr_caption_stats *stats, const char **caption);
 
+typedef struct dr_probed { /* what a probe said of one file */
+    char *path;            /* owned */
+    dr_size_px size;
+    dr_status status; /* DR_OK, or FORMAT, IO, UNSUPPORTED: a bad picture */
+    char *error;      /* of a bad picture; owned */
+} dr_probed;
+/* Probes all paths by o->threads threads. Other errors than bad pictures are returned. */
+DR_MUST_USE dr_status dr_probe_pictures(const dr_folder_options *o, dr_probed *at, size_t n);
+void dr_probed_free(dr_probed *at, size_t n);
+
 #endif

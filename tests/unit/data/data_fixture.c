@@ -52,7 +52,8 @@ dr_dataset_options fixture_options(dr_arena *arena, const char *root, bool with_
     dr_dataset_options o = {.buckets = dr_bucket_options_default(), .prior_loss_weight = 0.5f};
     o.folders = (dr_folder_options){.train_data_dir = dr_arena_printf(arena, "%s/train", root),
                                     .caption_extension = "txt",
-                                    .probe = fixture_probe};
+                                    .probe = fixture_probe,
+                                    .threads = 4};
     if (with_reg) {
         o.folders.reg_data_dir = dr_arena_printf(arena, "%s/reg", root);
     }

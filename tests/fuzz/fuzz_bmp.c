@@ -1,0 +1,7 @@
+/* BMP files: headers, palettes, masks, run lengths. */
+#include "picture.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_picture(data, size);
+}

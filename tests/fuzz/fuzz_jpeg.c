@@ -1,0 +1,7 @@
+/* JPEG files: marker segments, EXIF, ICC profiles, pixels. */
+#include "picture.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_picture(data, size);
+}

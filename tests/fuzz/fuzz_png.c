@@ -1,0 +1,7 @@
+/* PNG files: chunks, eXIf, iCCP, pixels. */
+#include "picture.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    return fuzz_picture(data, size);
+}
