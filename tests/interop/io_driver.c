@@ -4,6 +4,8 @@
  *   io_driver list FILE                  any file of weights: name, dtype, shape, bytes' XXH3, one
  *                                        tensor per line; then the metadata
  *   io_driver copy FROM TO               writes FROM's tensors and metadata as safetensors
+ *   io_driver ckpt FROM TO NUMBER        writes FROM's tensors as a checkpoint of torch, epoch and
+ *                                        global_step NUMBER; NUMBER -1: a bare state_dict
  *   io_driver cache_fill DIR COUNT       a latent cache of COUNT entries; values see latent_value
  *   io_driver cache_check DIR COUNT      reads the same entries back
  */
@@ -12,6 +14,7 @@
 #include "io/json.h"
 #include "io/latent_cache.h"
 #include "io/tensor_file.h"
+#include "io/torch_writer.h"
 #include "io/xxh3.h"
 
 #include <stdio.h>
@@ -103,6 +106,43 @@ static dr_status copy_file(const char *from, const char *to)
     return st;
 }
 
+/* In pieces of 1000 bytes. */
+static dr_status emit_tensor(void *ctx, dr_torch_writer *w, size_t i)
+{
+    const dr_tensor_file *f = ctx;
+    const dr_file_tensor *t = dr_tensor_file_at(f, i);
+    const void *data = NULL;
+    DR_TRY(dr_tensor_file_data(f, t, &data));
+    for (size_t at = 0; at < t->bytes; at += 1000) {
+        const size_t n = t->bytes - at < 1000 ? t->bytes - at : 1000;
+        DR_TRY(dr_torch_writer_write(w, (const char *)data + at, n));
+    }
+    dr_tensor_file_release(f, t);
+    return DR_OK;
+}
+
+static dr_status write_ckpt(const char *from, const char *to, int64_t number)
+{
+    dr_tensor_file *f = NULL;
+    DR_TRY(dr_tensor_file_open(&f, from));
+    const size_t n = dr_tensor_file_count(f);
+    const dr_torch_number numbers[] = {{"epoch", number}, {"global_step", number}};
+    dr_safetensors_entry *entries = dr_xcalloc(n, sizeof *entries);
+    for (size_t i = 0; i < n; i++) {
+        const dr_file_tensor *t = dr_tensor_file_at(f, i);
+        entries[i] = (dr_safetensors_entry){t->name, t->dtype, t->rank, t->shape};
+    }
+    const dr_torch_content content = {.entries = entries,
+                                      .n_entries = n,
+                                      .numbers = numbers,
+                                      .n_numbers = number == -1 ? 0 : 2,
+                                      .bare = number == -1};
+    const dr_status st = dr_torch_write(to, &content, emit_tensor, f);
+    free(entries);
+    dr_tensor_file_close(f);
+    return st;
+}
+
 /* Exact in f32, so that Python can compute the same: (entry * 1000 + index) / 8. */
 static void make_entry(int i, char key[DR_XXH3_HEX], float latent[N_LATENT])
 {
@@ -166,6 +206,9 @@ static dr_status run(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "copy") == 0) {
         return copy_file(argv[2], argv[3]);
     }
+    if (argc == 5 && strcmp(argv[1], "ckpt") == 0 && dr_parse_i64(argv[4], &n)) {
+        return write_ckpt(argv[2], argv[3], n);
+    }
     bool counted = argc == 4 && dr_parse_i64(argv[3], &n) && n >= 0 && n < 100000;
     if (counted && strcmp(argv[1], "cache_fill") == 0) {
         return fill_cache(argv[2], (int)n);
@@ -173,8 +216,10 @@ static dr_status run(int argc, char **argv)
     if (counted && strcmp(argv[1], "cache_check") == 0) {
         return check_cache(argv[2], (int)n);
     }
-    DR_FAIL(DR_INVALID, "usage: io_driver list FILE | copy FROM TO | cache_fill DIR COUNT | "
-                        "cache_check DIR COUNT");
+    DR_FAIL(
+        DR_INVALID,
+        "usage: io_driver list FILE | copy FROM TO | ckpt FROM TO NUMBER | cache_fill DIR COUNT | "
+        "cache_check DIR COUNT");
 }
 
 int main(int argc, char **argv)

@@ -5,6 +5,7 @@
 
 - what torch.save writes (archive and old stream; views, shared storages, Parameters, every dtype,
   strided tensors, foreign classes beside the state_dict): the same names, shapes and bytes
+- what we write: torch.load(weights_only=True), with and without mmap, and zipfile's checksums
 - the same archives written again by zipfile: compressed, without checksums, with a comment
 - hostile pickles: refused by the name of what they want, nothing runs, memory stays small
 
@@ -126,11 +127,12 @@ def check_tensors(driver, score, question, path, want, folder):
         score.compare(f"{question}: {name}", same, True)
 
 
-def rewritten(path, to, comment=b"", damage_crc=False, **how):
+def rewritten(path, to, comment=b"", zip64=False, **how):
     """The archive at path again, written by zipfile."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(to, "w", **how) as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name))
+            with new.open(name, "w", force_zip64=zip64) as entry:
+                entry.write(old.read(name))
         new.comment = comment
     return to
 
@@ -149,6 +151,8 @@ def check_torch_files(driver, score, folder):
         check_tensors(driver, score, f"{name}, deflated", again, want, folder)
         rewritten(path, again, comment=b"PK\5\6 a comment" * 100)
         check_tensors(driver, score, f"{name}, comment", again, want, folder)
+        rewritten(path, again, zip64=True)
+        check_tensors(driver, score, f"{name}, zip64", again, want, folder)
     torch.serialization.set_crc32_options(False)
     torch.save(views(), path)
     torch.serialization.set_crc32_options(True)
@@ -198,6 +202,33 @@ def check_shards(driver, score, folder):
     with open(index, "w", encoding="utf-8") as f:
         f.write('{"metadata":{"total_size":32},"weight_map":{"a":"%s","b":"%s"}}' % tuple(names))
     check_tensors(driver, score, "shards", index, parts[0] | parts[1], folder)
+
+
+# ---- what we write ----
+
+def check_writer(driver, score, folder):
+    source, ours = os.path.join(folder, "source.pt"), os.path.join(folder, "ours.ckpt")
+    for name, content, want in states():
+        torch.save(content, source)
+        numbers = (-1, 0, 255, 256, 70000, 1 << 31, 1 << 40, -5) if name == "plain" else (-1, 3)
+        for number in numbers:
+            code, _, err = driver.run("ckpt", source, ours, number)
+            score.compare(f"write {name}", (code, err), (0, ""))
+            for mmap in (False, True):
+                got = torch.load(ours, weights_only=True, mmap=mmap)
+                if number != -1:
+                    score.compare(f"{name}: numbers", (got["epoch"], got["global_step"], len(got)),
+                                  (number, number, 3))
+                    got = got["state_dict"]
+                score.compare(f"{name}: names, mmap {mmap}", (type(got), list(got)),
+                              (collections.OrderedDict, list(want)))
+                score.compare(f"{name}: tensors", all(
+                    got[k].dtype == t.dtype and got[k].shape == t.shape and torch.equal(got[k], t)
+                    and got[k].is_contiguous() and got[k].data_ptr() % (64 if mmap else 1) == 0
+                    for k, t in want.items()), True)
+        with zipfile.ZipFile(ours) as z:
+            score.compare(f"{name}: checksums", z.testzip(), None)
+        check_tensors(driver, score, f"{name}: ours by us", ours, want, folder)
 
 
 # ---- damage ----
@@ -399,7 +430,8 @@ def check_hostile(driver, score, folder):
 def main():
     driver, score = Driver(sys.argv[1]), Score()
     with tempfile.TemporaryDirectory() as folder:
-        for check in (check_torch_files, check_facts, check_shards, check_damage, check_hostile):
+        for check in (check_torch_files, check_facts, check_shards, check_writer, check_damage,
+                      check_hostile):
             check(driver, score, folder)
     print(f"{score.passed} passed, {score.failed} failed")
     return 1 if score.failed else 0
