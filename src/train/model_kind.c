@@ -36,8 +36,10 @@ static bool any_name(const dr_tensor_file *s, const char *text, bool anchored)
 
 static bool is_lora(const dr_tensor_file *s)
 {
-    static const char *const marks[] = {"lora_up.", "lora_down.", ".lora_A.", ".lora_B.",
-                                        "_lora.up", "_lora.down", ".lora.up", ".lora.down"};
+    static const char *const marks[] = {"lora_up.",  "lora_down.", ".lora_A.",    ".lora_B.",
+                                        "_lora.up",  "_lora.down", ".lora.up",    ".lora.down",
+                                        ".hada_w1",  ".lokr_w1",   ".oft_blocks", ".oft_diag",
+                                        ".on_input", ".dora_scale"};
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
         if (any_name(s, marks[i], false)) {
             return true;
@@ -67,8 +69,14 @@ dr_model_kind dr_model_kind_of(const dr_tensor_file *s)
         dr_model_kind kind;
     } marks[] = {
         {"model.diffusion_model.joint_blocks.", DR_KIND_SD3},
-        {"model.diffusion_model.double_blocks.", DR_KIND_SD3},
-        {"double_blocks.", DR_KIND_SD3},
+        {"joint_blocks.", DR_KIND_SD3},
+        {"model.diffusion_model.double_blocks.", DR_KIND_FLUX},
+        {"double_blocks.", DR_KIND_FLUX},
+        {"control_model.", DR_KIND_CONTROLNET},
+        {"controlnet_down_blocks.", DR_KIND_CONTROLNET},
+        {"controlnet_cond_embedding.", DR_KIND_CONTROLNET},
+        {"string_to_param.", DR_KIND_EMBEDDING},
+        {"emb_params", DR_KIND_EMBEDDING},
         {"first_stage_model.", DR_KIND_VAE},
         {"encoder.down_blocks.", DR_KIND_VAE},
         {"encoder.down.", DR_KIND_VAE},
@@ -92,6 +100,11 @@ dr_model_kind dr_model_kind_of(const dr_tensor_file *s)
         if (any_name(s, marks[i].start, true)) {
             return marks[i].kind;
         }
+    }
+    const dr_file_tensor *only =
+        dr_tensor_file_count(s) == 1 ? dr_tensor_file_at(s, 0) : NULL; /* diffusers: <token> */
+    if (only != NULL && only->name[0] == '<' && only->rank <= 2) {
+        return DR_KIND_EMBEDDING;
     }
     return DR_KIND_UNKNOWN;
 }

@@ -20,9 +20,15 @@
       "the file is an instruct-pix2pix model (8 input channels), which cannot be trained here")    \
     X(SDXL, "Stable Diffusion XL checkpoint",                                                      \
       "the file is an SDXL checkpoint; only Stable Diffusion 1.x and 2.x can be trained here")     \
-    X(SD3, "Stable Diffusion 3 or Flux checkpoint",                                                \
-      "the file is an SD3 or Flux checkpoint; only Stable Diffusion 1.x and 2.x can be trained "   \
-      "here")                                                                                      \
+    X(SD3, "Stable Diffusion 3 checkpoint",                                                        \
+      "the file is an SD3 checkpoint; only Stable Diffusion 1.x and 2.x can be trained here")      \
+    X(FLUX, "Flux checkpoint",                                                                     \
+      "the file is a Flux checkpoint; only Stable Diffusion 1.x and 2.x can be trained here")      \
+    X(CONTROLNET, "ControlNet",                                                                    \
+      "the file is a ControlNet, which steers a model but is none; give the base model here")      \
+    X(EMBEDDING, "textual inversion embedding",                                                    \
+      "the file is a textual inversion embedding, which adds words to a model but is none; give "  \
+      "the base model here")                                                                       \
     X(LORA, "LoRA",                                                                                \
       "the file is a LoRA, which changes a model but is none; give the base model here")           \
     X(VAE, "VAE", "the file is a VAE alone; give it as --vae and a whole model here")              \

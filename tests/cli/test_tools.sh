@@ -33,9 +33,9 @@ expect 73 'is no model' "$tools" init_model tiny "$work/photos"
 expect 0 '' test -e "$work/photos/1.png"
 
 # --- inspect ---
-expect 64 'expected: FILE|DIR' "$tools" inspect
+expect 64 'expected: FILE|DIR|ID' "$tools" inspect
 expect 64 'no such file or directory' "$tools" inspect "$work/none"
-expect 65 'no .safetensors file' "$tools" inspect "$work/photos"
+expect 65 'no .safetensors, .ckpt, .pt or .bin file' "$tools" inspect "$work/photos"
 expect 65 'the file is empty' "$tools" inspect "$work/photos/1.png"
 expect 0 'Stable Diffusion 1.x, Diffusers directory; train it without --v2' "$tools" inspect "$work/a model"
 expect 0 'Stable Diffusion 2.x, Diffusers directory; train it with --v2 --v_parameterization' \
