@@ -33,6 +33,9 @@ static dr_status open_dataset(dr_run *r)
     dr_log_same_on_all_ranks(false);
     DR_TRY(dr_dist_agree(r->dist, st));
     DR_TRY(check_same_dataset(r));
+    if (r->c->data.folders.picture != NULL && r->c->data.folders.picture->decode.as_pillow) {
+        dr_info("pictures: as sd-scripts reads them (--compat sd-scripts)");
+    }
     dr_dataset_summary(&r->dataset, &text);
     dr_info("%s", dr_str_get(&text));
     dr_str_free(&text);

@@ -210,6 +210,31 @@ bad_pictures_left_out() {
     equal "$(of_steps step out.json)" "1 2" steps
 }
 
+# Mixed upper and lower case, a gray BMP made here, and the options of pictures.
+picture_options() {
+    few_pictures few
+    mv few/1_sks/01.png few/1_sks/01.PnG
+    {
+        printf 'BM\x36\x30\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x40\0\0\0\x40\0\0\0\1\0\x18\0'
+        head -c 24 /dev/zero
+        head -c 12288 /dev/zero | tr '\0' '\200'
+    } >few/1_sks/02.bmp
+    picture few/1_sks/03.png 150 90
+    local options=(--train_data_dir few --max_train_epochs 1)
+    train seen "${options[@]}"
+    equal "$(of_steps step seen.json)" "1 2 3 4" steps
+    train nearest "${options[@]}" --resize_interpolation nearest --alpha_color '#102030'
+    train compat "${options[@]}" --compat sd-scripts
+    holds compat.err 'as sd-scripts reads them'
+    same_models seen/last compat/last # nothing here that the two read differently
+    refused 64 "--alpha_color: 'blueish' is no colour" 1 "${options[@]}" --alpha_color blueish
+    refused 65 'more than the limit of 4096' 1 "${options[@]}" --max_image_pixels 4096
+    : >few/1_sks/04.jxl
+    train jxl "${options[@]}"
+    holds jxl.err '.avif and .jxl cannot be read'
+    holds jxl.err '04.jxl'
+}
+
 # --- captions and text encoder -------------------------------------------------------------------
 
 captions() {
@@ -404,6 +429,7 @@ check 'an empty cache file is repaired' damaged_cache empty
 check 'a cache file of rubbish is repaired' damaged_cache noise
 check 'a cache file with wrong bits is repaired' damaged_cache flip
 check 'bad pictures are left out and counted' bad_pictures_left_out
+check 'kinds of pictures and their options' picture_options
 check 'captions: extension, shuffling, dropout' captions
 check 'captions of 150 and 225 tokens' long_captions
 check 'clip_skip' skips_layers
