@@ -159,6 +159,20 @@ static dr_status encode_for_cache(void *user, dr_encode_batch b, const dr_xxh3 *
     return st;
 }
 
+/* One entry, apart from the work that is dealt: nothing of it is announced. */
+static dr_status moments_of(void *user, size_t entry, float *out, int64_t *channels)
+{
+    dr_latents *l = user;
+    size_t image = entry / n_sides(l);
+    int64_t h, w;
+    dr_latents_size(l, image, &h, &w);
+    l->pixels = dr_xrealloc(l->pixels, (size_t)(h * w * FACTOR * FACTOR * 3), sizeof(float));
+    DR_TRY(dr_sample_pixels(&l->c.dataset->images[image], entry % n_sides(l) == 1, l->pixels));
+    *channels = l->vae_channels;
+    DR_TRY(dr_vae_encoder_run(&l->vae, 1, h * FACTOR, w * FACTOR, l->pixels, out));
+    return check_finite(l, image, out, (size_t)(h * w * l->vae_channels));
+}
+
 static dr_status fill(dr_dist *d, dr_latents *l)
 {
     bool moments = !l->c.keep_draw && l->vae_channels == MOMENTS;
@@ -175,6 +189,7 @@ static dr_status fill(dr_dist *d, dr_latents *l)
                                         .fill_only = l->c.fill_only,
                                         .expect = expect,
                                         .encode = encode_for_cache,
+                                        .moments = moments_of,
                                         .user = l,
                                     },
                                     &l->cached));

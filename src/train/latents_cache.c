@@ -71,7 +71,7 @@ void dr_latents_words(const dr_cached_latents *l, size_t entry, char bucket[32],
 }
 
 /* The cache stores (c,h,w), as other programs expect it; memory holds (h,w,c). */
-static void chw_to_hwc(const float *chw, dr_latent_shape s, float *hwc)
+void dr_latents_chw_to_hwc(const float *chw, dr_latent_shape s, float *hwc)
 {
     for (int64_t c = 0; c < s.c; c++) {
         for (int64_t i = 0; i < s.h * s.w; i++) {
@@ -178,7 +178,7 @@ static dr_status read_disk(dr_cached_latents *l, size_t entry, int64_t channels,
     if (st != DR_OK) {
         return dr_error_prefix(st, "%s", dr_latents_image(l, entry)->path);
     }
-    chw_to_hwc(l->scratch, shape, hwc);
+    dr_latents_chw_to_hwc(l->scratch, shape, hwc);
     return DR_OK;
 }
 
@@ -233,7 +233,7 @@ static dr_status look_up(dr_cached_latents *l)
         }
     }
     free(hwc);
-    return DR_OK;
+    return dr_latents_import(l);
 }
 
 /* ---- encoding what is missing ---- */

@@ -37,6 +37,8 @@ typedef struct dr_cached_latents_config {
      * keys, which any randomness must come from.
      */
     dr_status (*encode)(void *user, dr_encode_batch batch, const dr_xxh3 *keys, float *out);
+    /* What the VAE makes of one entry, (h,w,channels) of at most 8, whatever kind says. */
+    dr_status (*moments)(void *user, size_t entry, float *out, int64_t *channels);
     void *user;
 } dr_cached_latents_config;
 

@@ -34,6 +34,11 @@ void dr_latents_words(const dr_cached_latents *l, size_t entry, char bucket[32],
 DR_MUST_USE dr_status dr_latents_keep(dr_cached_latents *l, size_t entry, int64_t channels,
                                       const char *kind, float *hwc);
 
+/* From the cache's order to that of memory. */
+void dr_latents_chw_to_hwc(const float *chw, dr_latent_shape s, float *hwc);
+/* Takes what is missing from sd-scripts' caches, after checks. Errors: those of keeping it. */
+DR_MUST_USE dr_status dr_latents_import(dr_cached_latents *l);
+
 /* Says of every missing entry that the cache knows in another form what has changed. */
 void dr_latents_explain_misses(dr_cached_latents *l);
 
