@@ -12,6 +12,7 @@
 #ifndef DR_IO_TENSOR_FILE_H
 #define DR_IO_TENSOR_FILE_H
 
+#include "base/thread_pool.h"
 #include "io/safetensors.h"
 
 typedef struct dr_tensor_file dr_tensor_file;
@@ -68,6 +69,19 @@ DR_MUST_USE dr_status dr_tensor_file_data(const dr_tensor_file *f, const dr_file
 /* Gives the memory behind the tensor back (a copy is freed, pages of the map leave the process);
  * pointers from dr_tensor_file_data to it are invalid in all threads. May be called at any time. */
 void dr_tensor_file_release(const dr_tensor_file *f, const dr_file_tensor *t);
+
+typedef struct dr_tensor_read { /* one tensor to read */
+    const dr_file_tensor *tensor;
+    void *to;       /* n_elems elements, row-major, aligned for dtype */
+    dr_dtype dtype; /* the tensor's own, or any floating-point type for a floating-point tensor */
+} dr_tensor_read;
+/*
+ * Reads and converts all items, by the pool's threads and the caller (pool NULL: by the caller).
+ * Nothing is released. Errors: as dr_tensor_file_data; DR_FORMAT for a dtype that cannot become
+ * the one asked for, before anything is read.
+ */
+DR_MUST_USE dr_status dr_tensor_file_read(const dr_tensor_file *f, dr_thread_pool *pool,
+                                          const dr_tensor_read *items, size_t n);
 
 /* Strings that the file holds beside the tensors (__metadata__ of safetensors, a dictionary
  * "metadata" beside torch's state_dict; of shards the first one's), in its order, and one by key

@@ -72,6 +72,55 @@ static void a_safetensors_file(void **state)
     free(path);
 }
 
+/* Three tensors, one of them longer than a piece, all but the first at odd bytes. */
+static void tensors_are_converted_by_threads(void **state)
+{
+    (void)state;
+    enum { N = 3000001 };
+    char *path = in_tmp("many.safetensors");
+    const uint8_t byte = 7;
+    uint16_t *half = calloc(N, sizeof *half);
+    double *wide = calloc(N, sizeof *wide);
+    for (int i = 0; i < N; i++) {
+        half[i] = dr_f32_to_f16((float)(i % 1000) / 8);
+    }
+    char header[200];
+    const int n_header =
+        snprintf(header, sizeof header,
+                 "{\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+                 "\"h\":{\"dtype\":\"F16\",\"shape\":[%d],\"data_offsets\":[1,%d]}}",
+                 N, 1 + 2 * N);
+    FILE *file = fopen(path, "wbe");
+    const uint64_t length = (uint64_t)n_header;
+    assert_int_equal(fwrite(&length, 8, 1, file), 1);
+    assert_int_equal(fwrite(header, length, 1, file), 1);
+    assert_int_equal(fwrite(&byte, 1, 1, file), 1);
+    assert_int_equal(fwrite(half, 2, N, file), N);
+    assert_int_equal(fclose(file), 0);
+    for (int n_threads = 0; n_threads < 4; n_threads += 3) {
+        dr_tensor_file *f = NULL;
+        dr_thread_pool *pool = NULL;
+        uint8_t got = 0;
+        assert_ok(dr_tensor_file_open(&f, path));
+        assert_ok(dr_thread_pool_create(n_threads, &pool));
+        dr_tensor_read items[] = {{dr_tensor_file_find(f, "b"), &got, DR_U8},
+                                  {dr_tensor_file_find(f, "h"), wide, DR_F64}};
+        assert_ok(dr_tensor_file_read(f, pool, items, 2));
+        assert_int_equal(got, 7);
+        for (int i = 0; i < N; i++) {
+            assert_true(wide[i] == (i % 1000) / 8.0);
+        }
+        items[0].dtype = DR_F32;
+        assert_error(dr_tensor_file_read(f, pool, items, 2), DR_FORMAT,
+                     "tensor 'b' has dtype U8, expected F32");
+        dr_thread_pool_destroy(pool);
+        dr_tensor_file_close(f);
+    }
+    free(half);
+    free(wide);
+    free(path);
+}
+
 static void shards_look_like_one_file(void **state)
 {
     (void)state;
@@ -152,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_safetensors_file),
+        cmocka_unit_test(tensors_are_converted_by_threads),
         cmocka_unit_test(shards_look_like_one_file),
         cmocka_unit_test(bad_indexes_are_refused),
         cmocka_unit_test(other_files_are_named),
