@@ -5,7 +5,8 @@
 
 The file (random values in the shapes of an SD 1.x U-Net's layers, repeated up to the size) is made on the spot and
 removed. Every program reads it from the page cache into memory of its own: for safetensors that means a clone of each
-tensor, whose pages would else be the file's. A row shows the minimum of the rounds and the peer's time over ours.
+tensor, whose pages would else be the file's. A row shows minima of the rounds, the peer's time over ours, and the same of CPU seconds, which other
+programs disturb less.
 
 Needs torch and safetensors; as much memory as the f32 weights take, twice.
 """
@@ -27,12 +28,12 @@ PEER_PROGRAM = """
 import sys, time, torch
 {load}
 torch.set_num_threads({threads})
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 state = load(sys.argv[1])
 state = state.get("state_dict", state)
 for name, t in state.items():
     state[name] = t.clone() if {clone} and t.dtype == torch.float32 else t.float()
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.process_time() - cpu)
 """
 
 
@@ -58,7 +59,8 @@ else:
 
 def peer_seconds(kind, path, threads):
     program = PEER_PROGRAM.format(load=PEERS[kind], threads=threads, clone=kind == "safetensors")
-    return float(subprocess.run([sys.executable, "-c", program, path], check=True, capture_output=True).stdout)
+    done = subprocess.run([sys.executable, "-c", program, path], check=True, capture_output=True)
+    return tuple(map(float, done.stdout.split()))
 
 
 def our_seconds(build, path, threads):
@@ -76,9 +78,11 @@ def measure(args, kind, folder):
             ours.append(our_seconds(args.build, path, threads))
             theirs.append(peer_seconds(kind, path, threads))
         best = min(ours, key=lambda x: x["total_s"])
-        print(f"| {kind}, {best['bytes'] / 1e9:.2f} GB {'F16' if args.half else 'F32'}, {threads} threads "
-              f"| {best['open_s'] * 1e3:.1f} ms | {best['total_s']:.2f} s | {min(theirs):.2f} s "
-              f"| {min(theirs) / best['total_s']:.2f} |", flush=True)
+        wall, cpu = min(t[0] for t in theirs), min(t[1] for t in theirs)
+        our_cpu = min(x["cpu_s"] for x in ours)
+        print(f"| {kind}, {os.path.getsize(path) / 2**30:.1f} GiB {'F16' if args.half else 'F32'}, {threads} threads "
+              f"| {min(x['open_s'] for x in ours) * 1e3:.1f} ms | {best['total_s']:.2f} s | {wall:.2f} s "
+              f"| {wall / best['total_s']:.2f} | {our_cpu:.2f} s | {cpu:.2f} s | {cpu / our_cpu:.2f} |", flush=True)
     os.remove(path)
 
 
@@ -91,7 +95,8 @@ def main():
     p.add_argument("--dir", default="/tmp")
     p.add_argument("--half", action="store_true")
     args = p.parse_args()
-    print("| file | open | dreamrun, all | peer | peer / ours |\n|---|---:|---:|---:|---:|")
+    print("| file | open | dreamrun, all | peer | peer / ours | CPU, dreamrun | peer | peer / ours |\n"
+          "|---|---:|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         for kind in PEERS:
             measure(args, kind, folder)
