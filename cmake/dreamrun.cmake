@@ -3,24 +3,26 @@
 add_library(dr_flags INTERFACE)
 target_compile_features(dr_flags INTERFACE c_std_11)
 target_compile_definitions(dr_flags INTERFACE _XOPEN_SOURCE=700 _DEFAULT_SOURCE)
+set(dr_warnings -Wall -Wextra -Wshadow -Wconversion -Wvla -Wparentheses -Werror)
 target_compile_options(dr_flags INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes
-  -Wundef -Wvla -Wparentheses -Werror -ffp-contract=off)
+  "$<$<COMPILE_LANGUAGE:C>:${dr_warnings};-Wpedantic;-Wstrict-prototypes;-Wmissing-prototypes;-Wundef>"
+  "$<$<COMPILE_LANGUAGE:CXX>:${dr_warnings}>"
+  $<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off>)
 target_include_directories(dr_flags INTERFACE ${CMAKE_SOURCE_DIR}/include ${CMAKE_SOURCE_DIR}/src)
 target_link_libraries(dr_flags INTERFACE m)
 if(DR_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "DR_FUZZ needs libFuzzer: configure with -DCMAKE_C_COMPILER=clang")
   endif()
-  target_compile_options(dr_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_options(dr_flags INTERFACE $<$<COMPILE_LANGUAGE:C>:-fsanitize=fuzzer-no-link>)
 endif()
 if(DR_SANITIZE OR DR_FUZZ)
-  target_compile_options(dr_flags INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -g
-    -fno-sanitize-recover=all)
+  target_compile_options(dr_flags INTERFACE
+    "$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=address,undefined;-fno-omit-frame-pointer;-g;-fno-sanitize-recover=all>")
   target_link_options(dr_flags INTERFACE -fsanitize=address,undefined)
 endif()
 if(DR_TSAN)
-  target_compile_options(dr_flags INTERFACE -fsanitize=thread -fno-omit-frame-pointer -g)
+  target_compile_options(dr_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=thread;-fno-omit-frame-pointer;-g>")
   target_link_options(dr_flags INTERFACE -fsanitize=thread)
 endif()
 

@@ -12,6 +12,10 @@
 
 #include "tensor/pool.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum dr_op_id {
 #define X(name, group) DR_OP_##name,
 #include "ops/op_list.def"
@@ -80,4 +84,7 @@ DR_MUST_USE dr_status dr_dispatch_begin(dr_context *cx, dr_op_id op, bool exists
                                         dr_frame *work_frame);
 void dr_dispatch_end(dr_context *cx, dr_frame work_frame);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,6 +8,10 @@
 
 #include "dreamrun/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct dr_device {
     const char *name;  /* "cpu", "cuda" */
     bool host_visible; /* the host may read and write its memory directly */
@@ -21,4 +25,7 @@ typedef struct dr_device {
 /* Host memory: pages are mapped once, zeroed by the kernel, and kept until free. */
 extern const dr_device dr_host_device;
 
+#ifdef __cplusplus
+}
+#endif
 #endif

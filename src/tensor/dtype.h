@@ -8,6 +8,10 @@
 
 #include "dreamrun/status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* X(name, bytes), in the order in which safetensors sorts tensors (widest first). */
 #define DR_DTYPE_LIST(X)                                                                           \
     X(I64, 8)                                                                                      \
@@ -42,4 +46,7 @@ uint16_t dr_f32_to_bf16(float f);
  * Neither side need be aligned; they do not overlap. */
 void dr_convert(void *dst, dr_dtype dst_type, const void *src, dr_dtype src_type, size_t n);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -14,6 +14,10 @@
 #include "tensor/device.h"
 #include "tensor/tensor.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct dr_pool dr_pool;
 typedef int64_t dr_frame; /* 0 is never a frame */
 
@@ -35,4 +39,7 @@ size_t dr_pool_used_bytes(const dr_pool *p);
 /* Size given at creation. */
 size_t dr_pool_capacity_bytes(const dr_pool *p);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

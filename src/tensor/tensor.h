@@ -10,6 +10,10 @@
 
 #include "tensor/dtype.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { DR_MAX_RANK = 4 };
 
 typedef struct dr_tensor {
@@ -36,4 +40,7 @@ dr_tensor dr_reshape(const dr_tensor *t, int rank, const int64_t *dim);
 /* "[2,64,64,320] F32" */
 void dr_tensor_describe(const dr_tensor *t, char buf[96]);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -6,12 +6,22 @@
 
 #include "ops/context.h"
 
-extern const dr_backend *const dr_op_backends[]; /* ends with NULL */
+typedef struct dr_op_subject {
+    const char *name; /* "cpu", "cuda BF16" */
+    const dr_backend *backend;
+    bool narrow; /* activations are of dtype, not of the backend's own type */
+    dr_dtype dtype;
+} dr_op_subject;
+
+/* What this program tests: *n subjects; opens devices. */
+const dr_op_subject *dr_op_subjects(size_t *n);
+/* Gives devices back. */
+void dr_op_subjects_close(void);
 
 /* Largest accepted errors of an op: |got - want|2 / |want|2, and max |got - want| / max |want|. */
 typedef struct dr_op_tolerance {
     double l2, max;
 } dr_op_tolerance;
-dr_op_tolerance dr_op_tolerance_of(dr_op_id op);
+dr_op_tolerance dr_op_tolerance_of(const dr_op_subject *s, dr_op_id op);
 
 #endif

@@ -73,8 +73,18 @@ static dr_tensor *place(dr_op_run *r, dr_op_role role, const char *name, const d
     return &a->tensor;
 }
 
+/* To the nearest numbers of a narrower dtype. */
+static void round_numbers(dr_dtype dtype, double *numbers, size_t n)
+{
+    void *narrow = dr_xcalloc(n, dr_dtype_size(dtype));
+    dr_convert(narrow, dtype, numbers, DR_F64, n);
+    dr_convert(numbers, DR_F64, narrow, dtype, n);
+    free(narrow);
+}
+
+/* activation: of the activation dtype, whatever that is. */
 static dr_tensor *make(dr_op_run *r, dr_op_role role, const char *name, double scale,
-                       const dr_tensor *shape)
+                       const dr_tensor *shape, bool activation)
 {
     if (role == DR_OP_SET || role == DR_OP_SAVED) {
         return place(r, role, name, shape, NULL);
@@ -88,6 +98,9 @@ static dr_tensor *make(dr_op_run *r, dr_op_role role, const char *name, double s
     if (s->nudged != NULL && strcmp(s->nudged, name) == 0) {
         numbers[s->nudged_index] += s->nudge;
     }
+    if (activation && s->rounded) {
+        round_numbers(s->rounded_to, numbers, n);
+    }
     dr_tensor *t = place(r, role, name, shape, numbers);
     free(numbers);
     return t;
@@ -97,7 +110,7 @@ dr_tensor *dr_op_tensor(dr_op_run *r, dr_op_role role, const char *name, double 
                         const int64_t *dim)
 {
     const dr_tensor shape = dr_tensor_of(NULL, r->cx.dtype, rank, dim);
-    return make(r, role, name, scale, &shape);
+    return make(r, role, name, scale, &shape, true);
 }
 
 dr_tensor *dr_op_stat(dr_op_run *r, dr_op_role role, const char *name, int rank, const int64_t *dim)
@@ -109,7 +122,7 @@ dr_tensor *dr_op_typed(dr_op_run *r, dr_op_role role, const char *name, dr_dtype
                        const int64_t *dim)
 {
     const dr_tensor shape = dr_tensor_of(NULL, dtype, rank, dim);
-    return make(r, role, name, 1.0, &shape);
+    return make(r, role, name, 1.0, &shape, false);
 }
 
 dr_tensor *dr_op_gradient(dr_op_run *r, dr_write mode, const char *name, int rank,
@@ -148,6 +161,7 @@ static void walk(dr_op_run *r, const dr_op_setup *setup, const dr_op_scenario *s
 {
     *r = (dr_op_run){.setup = *setup};
     dr_context_init(&r->cx, setup->backend, pool, setup->threads);
+    r->cx.dtype = setup->narrow ? setup->dtype : r->cx.dtype;
     r->frame = dr_frame_begin(&r->cx);
     s->body(r, s->params);
     for (size_t i = 0; i < r->n; i++) {

@@ -17,6 +17,9 @@
 typedef struct dr_op_setup {
     const dr_backend *backend;
     int threads;
+    dr_dtype dtype;      /* of activations, when narrow: F16 or BF16; else the backend's own */
+    dr_dtype rounded_to; /* when rounded: activations get numbers that this dtype can hold   */
+    bool narrow, rounded;
     uint64_t seed;       /* of the random numbers; a tensor's numbers depend on (seed, name) */
     const char *golden;  /* case: numbers come from dr_golden_fill("<case>.<name>"); NULL: Philox */
     bool zero_gradients; /* accumulated outputs start from zero, not from random numbers */

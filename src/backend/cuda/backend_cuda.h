@@ -1,0 +1,46 @@
+/*
+ * backend/cuda/backend_cuda.h - one NVIDIA GPU of this process: f32, fp16 and bf16 storage, sums in
+ * f32.
+ *
+ * Layer:    backend; may include ops/, tensor/ and base/. Included by apps and tests only.
+ * Threads:  one process drives one GPU: open, ops and device calls come from one thread.
+ * Streams:  ops and uploads are enqueued on one stream and return; DR_OK means "enqueued". A
+ * download waits for all work before it and reports what went wrong in it. Results:  depend on the
+ * inputs and the GPU only: no atomics, fixed orders of summation.
+ *
+ * The program starts without NVIDIA's driver and libraries: they are opened when a GPU is.
+ */
+#ifndef DR_BACKEND_CUDA_H
+#define DR_BACKEND_CUDA_H
+
+#include "ops/context.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dr_cuda_info {
+    char name[256];
+    unsigned char uuid[16];
+    int major, minor; /* compute capability */
+    uint64_t total_bytes;
+} dr_cuda_info;
+
+/* The number of GPUs this process may use; 0 with the reason in words. */
+int dr_cuda_count(char reason[256]);
+/*
+ * Opens GPU `device` (0 .. count-1) for this process and gives its backend. tf32: f32 products may
+ * use 10-bit mantissas. DR_DEVICE when the GPU, the driver or cuBLASLt cannot be used.
+ */
+DR_MUST_USE dr_status dr_cuda_open(int device, bool tf32, const dr_backend **out);
+/* Waits for the GPU and gives everything back; without effect when nothing is open. */
+void dr_cuda_close(void);
+/* Facts about GPU `device`; needs no open one. */
+DR_MUST_USE dr_status dr_cuda_describe(int device, dr_cuda_info *out);
+/* Memory of the open GPU that nobody uses. */
+DR_MUST_USE dr_status dr_cuda_free_bytes(uint64_t *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,216 @@
+/*
+ * backend/cuda/cuda_pointwise.cu - activations and sums (ops/pointwise.h). One thread per element,
+ * f32 inside. Formulas: the header's; derivatives as in backend/ref/ref_pointwise.c.
+ */
+#include "backend/cuda/cuda_internal.cuh"
+
+extern "C" {
+#include "ops/pointwise.h"
+}
+
+static __device__ __forceinline__ float sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+static __device__ __forceinline__ float normal_cdf(float x)
+{
+    return 0.5f * (1.0f + erff(x * 0.70710678118654752f)); /* x / sqrt 2 */
+}
+static __device__ __forceinline__ float gelu_slope(float x)
+{
+    return normal_cdf(x) + x * 0.39894228040143268f * expf(-0.5f * x * x); /* 1 / sqrt(2 pi) */
+}
+
+static __device__ float act(dr_act kind, float x)
+{
+    switch (kind) {
+    case DR_ACT_SILU:
+        return x * sigmoid(x);
+    case DR_ACT_GELU:
+        return x * normal_cdf(x);
+    case DR_ACT_QUICK_GELU:
+        return x * sigmoid(1.702f * x);
+    case DR_ACT_RELU:
+        return x > 0.0f ? x : 0.0f;
+    case DR_ACT_TANH3:
+        return 3.0f * tanhf(x / 3.0f);
+    }
+    return NAN;
+}
+
+static __device__ float act_slope(dr_act kind, float x)
+{
+    float s;
+    switch (kind) {
+    case DR_ACT_SILU:
+        s = sigmoid(x);
+        return s * (1.0f + x * (1.0f - s));
+    case DR_ACT_GELU:
+        return gelu_slope(x);
+    case DR_ACT_QUICK_GELU:
+        s = sigmoid(1.702f * x);
+        return s + 1.702f * x * s * (1.0f - s);
+    case DR_ACT_RELU:
+        return x > 0.0f ? 1.0f : 0.0f;
+    case DR_ACT_TANH3:
+        s = tanhf(x / 3.0f);
+        return 1.0f - s * s;
+    }
+    return NAN;
+}
+
+template <typename T> struct activate {
+    dr_act kind;
+    const T *x;
+    T *y;
+    __device__ void operator()(int64_t i) const
+    {
+        dr_put(y, i, act(kind, dr_get(x, i)));
+    }
+};
+
+dr_status dr_cuda_activation(dr_context *, const dr_activation_args *a)
+{
+    DR_CUDA_WITH_TYPE(
+        a->x->dtype,
+        return dr_each(dr_numel(a->x), activate<T>{a->kind, dr_data<T>(a->x), dr_data<T>(a->y)}));
+}
+
+template <typename T> struct activate_backward {
+    dr_act kind;
+    const T *dy, *x;
+    T *dx;
+    bool add;
+    __device__ void operator()(int64_t i) const
+    {
+        dr_write_to(dx, i, dr_get(dy, i) * act_slope(kind, dr_get(x, i)), add);
+    }
+};
+
+dr_status dr_cuda_activation_backward(dr_context *, const dr_activation_backward_args *a)
+{
+    DR_CUDA_WITH_TYPE(a->x->dtype, return dr_each(dr_numel(a->x),
+                                                  activate_backward<T>{
+                                                      a->kind, dr_data<T>(a->dy), dr_data<T>(a->x),
+                                                      dr_data<T>(a->dx), a->mode == DR_ADD}));
+}
+
+template <typename T> struct gated {
+    const T *x; /* (rows,2F) */
+    T *y;       /* (rows,F)  */
+    int64_t f;
+    __device__ void operator()(int64_t r, int64_t c) const
+    {
+        const float gate = dr_get(x, r * 2 * f + f + c);
+        dr_put(y, r * f + c, dr_get(x, r * 2 * f + c) * (gate * normal_cdf(gate)));
+    }
+};
+
+dr_status dr_cuda_geglu(dr_context *, const dr_geglu_args *a)
+{
+    const int64_t f = dr_cols(a->y);
+    DR_CUDA_WITH_TYPE(a->x->dtype, return dr_grid(dr_rows(a->y), f,
+                                                  gated<T>{dr_data<T>(a->x), dr_data<T>(a->y), f}));
+}
+
+template <typename T> struct gated_backward {
+    const T *dy, *x;
+    T *dx;
+    int64_t f;
+    __device__ void operator()(int64_t r, int64_t c) const
+    {
+        const float g = dr_get(dy, r * f + c);
+        const float value = dr_get(x, r * 2 * f + c);
+        const float gate = dr_get(x, r * 2 * f + f + c);
+        dr_put(dx, r * 2 * f + c, g * (gate * normal_cdf(gate)));
+        dr_put(dx, r * 2 * f + f + c, g * value * gelu_slope(gate));
+    }
+};
+
+dr_status dr_cuda_geglu_backward(dr_context *, const dr_geglu_backward_args *a)
+{
+    const int64_t f = dr_cols(a->dy);
+    DR_CUDA_WITH_TYPE(a->x->dtype,
+                      return dr_grid(dr_rows(a->dy), f,
+                                     gated_backward<T>{dr_data<T>(a->dy), dr_data<T>(a->x),
+                                                       dr_data<T>(a->dx), f}));
+}
+
+template <typename T> struct weighted_sum {
+    float alpha, beta;
+    const T *x, *z;
+    T *y;
+    __device__ void operator()(int64_t i) const
+    {
+        const float v = alpha * dr_get(x, i);
+        dr_put(y, i, z != nullptr ? v + beta * dr_get(z, i) : v);
+    }
+};
+
+dr_status dr_cuda_add(dr_context *, const dr_add_args *a)
+{
+    DR_CUDA_WITH_TYPE(
+        a->x->dtype,
+        return dr_each(dr_numel(a->x), weighted_sum<T>{a->alpha, a->beta, dr_data<T>(a->x),
+                                                       dr_data<T>(a->z), dr_data<T>(a->y)}));
+}
+
+template <typename T> struct row_added {
+    T *x;
+    const T *t;
+    int64_t pixels, channels;
+    __device__ void operator()(int64_t r, int64_t c) const
+    {
+        dr_write_to(x, r * channels + c, dr_get(t, r / pixels * channels + c), true);
+    }
+};
+
+dr_status dr_cuda_add_rows(dr_context *, const dr_add_rows_args *a)
+{
+    const int64_t channels = dr_cols(a->x);
+    const int64_t pixels = dr_rows(a->x) / a->x->dim[0];
+    DR_CUDA_WITH_TYPE(a->x->dtype, return dr_grid(dr_rows(a->x), channels,
+                                                  row_added<T>{dr_data<T>(a->x), dr_data<T>(a->t),
+                                                               pixels, channels}));
+}
+
+/* Column sums, written or added. */
+template <typename T> struct column_sum {
+    enum { K = 1 };
+    const T *x;
+    T *y;
+    int64_t cols;
+    bool add;
+    __device__ void operator()(int64_t r, int64_t c, float *v) const
+    {
+        v[0] = dr_get(x, r * cols + c);
+    }
+    __device__ void finish(int64_t item, int64_t c, const float *sum) const
+    {
+        dr_write_to(y, item * cols + c, sum[0], add);
+    }
+};
+
+dr_status dr_cuda_sum_rows(dr_context *cx, const dr_sum_rows_args *a)
+{
+    const int64_t n = a->dy->dim[0];
+    const int64_t cols = dr_cols(a->dy);
+    DR_CUDA_WITH_TYPE(a->dy->dtype,
+                      return dr_column_sums(n, dr_rows(a->dy) / n, cols, cx->work,
+                                            column_sum<T>{dr_data<T>(a->dy), dr_data<T>(a->dt),
+                                                          cols, a->mode == DR_ADD}));
+}
+
+dr_status dr_cuda_add_column_sums(const dr_tensor *dst, const void *dy, int64_t rows, void *work)
+{
+    const int64_t cols = dr_numel(dst);
+    DR_CUDA_WITH_TYPE(dst->dtype,
+                      return dr_column_sums(
+                          1, rows, cols, work,
+                          column_sum<T>{static_cast<const T *>(dy), dr_data<T>(dst), cols, true}));
+}
+
+size_t dr_cuda_column_work_bytes(int64_t batch, int64_t rows, int64_t cols, int n_sums)
+{
+    return sizeof(float) * static_cast<size_t>(batch * dr_column_chunks(rows) * n_sums * cols);
+}

@@ -1,0 +1,16 @@
+/*
+ * tests/emu/emu_internal.h - what the emulation's files share.
+ */
+#ifndef DR_EMU_INTERNAL_H
+#define DR_EMU_INTERNAL_H
+
+#include <cuda_runtime.h>
+#include <string>
+
+/* Runs all blocks of one launch now; false with the reason when the kernel broke a rule. */
+bool emu_run_kernel(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                    bool threads_meet, const std::function<void()> &body, std::string *reason);
+/* Sticky, as a failed launch is: later calls return cudaErrorLaunchFailure with this text. */
+void emu_set_launch_error(const std::string &reason);
+
+#endif
