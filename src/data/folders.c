@@ -143,6 +143,9 @@ static dr_status scan_image(folder_scan *s, const dr_subset *subset, const dr_pr
 static void note_missing_captions(folder_scan *s, const dr_subset *subset)
 {
     size_t with = 0;
+    if (subset->n_images == 0) {
+        return;
+    }
     const dr_folder_image *images = s->images + subset->first_image;
     for (size_t i = 0; i < subset->n_images; i++) {
         with += images[i].has_caption_file;
