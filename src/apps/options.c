@@ -100,6 +100,8 @@ static dr_status check_exclusions(const dr_options *o)
         {DR_OPT_use_8bit_adam, DR_OPT_use_lion_optimizer, "both choose the optimizer"},
         {DR_OPT_use_8bit_adam, DR_OPT_optimizer_type, "both choose the optimizer"},
         {DR_OPT_use_lion_optimizer, DR_OPT_optimizer_type, "both choose the optimizer"},
+        {DR_OPT_no_token_padding, DR_OPT_max_token_length,
+         "long captions are cut into padded rows"},
         {DR_OPT_v_pred_like_loss, DR_OPT_v_parameterization, "the loss is that of v already"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {

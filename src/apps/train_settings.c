@@ -196,6 +196,9 @@ static void run_settings(const dr_options *o, dr_train_config *c)
     c->checkpointing = dr_opt_flag(o, DR_OPT_gradient_checkpointing);
     c->loader_threads = (int)dr_opt_int(o, DR_OPT_max_data_loader_n_workers);
     c->n_token_rows = (int)dr_opt_int_or(o, DR_OPT_max_token_length, 75) / 75;
+    c->weighted_captions = dr_opt_flag(o, DR_OPT_weighted_captions);
+    c->no_token_padding =
+        o->program == DR_PROGRAM_TRAIN_DB && dr_opt_flag(o, DR_OPT_no_token_padding);
     c->clip_skip = (int)dr_opt_int_or(o, DR_OPT_clip_skip, 1);
     c->stop_text_encoder = stop;
     c->progress = strcmp(progress, "json") == 0    ? DR_PROGRESS_JSON

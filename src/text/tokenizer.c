@@ -260,22 +260,29 @@ dr_status dr_tokenizer_encode(dr_tokenizer *t, const char *text, size_t n_bytes,
 
 /* --- rows ----------------------------------------------------------------------------------- */
 
-dr_status dr_tokenizer_encode_padded(dr_tokenizer *t, const char *text, size_t n_bytes,
-                                     int max_token_length, dr_token_rows *out)
+enum { CHUNK = DR_TOKEN_ROW - 2, LONGEST = DR_TOKEN_MAX_ROWS * CHUNK };
+
+static void check_length(int max_token_length)
 {
-    enum { CHUNK = DR_TOKEN_ROW - 2, LONGEST = DR_TOKEN_MAX_ROWS * CHUNK };
     DR_CHECK(max_token_length == 75 || max_token_length == 150 || max_token_length == 225,
              "max_token_length is %d, expected 75, 150 or 225", max_token_length);
+}
+
+void dr_tokenizer_rows(const dr_tokenizer *t, const int32_t *ids, size_t n_tokens,
+                       int max_token_length, dr_token_rows *out)
+{
+    check_length(max_token_length);
     const int32_t pad = t->kind == DR_TOKENIZER_SD2 ? 0 : DR_TOKEN_END;
     const size_t length = (size_t)max_token_length;
+    const size_t n_kept = n_tokens < length ? n_tokens : length;
     int32_t sequence[LONGEST + 1]; /* after the start token */
-    DR_TRY(dr_tokenizer_encode(t, text, n_bytes, sequence, length, &out->n_tokens));
-    const size_t n_kept = out->n_tokens < length ? out->n_tokens : length;
+    memcpy(sequence, ids, n_kept * sizeof *ids);
     sequence[n_kept] = DR_TOKEN_END;
     for (size_t i = n_kept + 1; i <= length; i++) {
         sequence[i] = pad;
     }
-    out->truncated = out->n_tokens > length;
+    out->n_tokens = n_tokens;
+    out->truncated = n_tokens > length;
     out->n_used = (int)n_kept + 2;
     out->n_rows = max_token_length / CHUNK;
     for (int r = 0; r < out->n_rows; r++) {
@@ -290,5 +297,15 @@ dr_status dr_tokenizer_encode_padded(dr_tokenizer *t, const char *text, size_t n
             row[1] = row[1] == pad ? DR_TOKEN_END : row[1];
         }
     }
+}
+
+dr_status dr_tokenizer_encode_padded(dr_tokenizer *t, const char *text, size_t n_bytes,
+                                     int max_token_length, dr_token_rows *out)
+{
+    check_length(max_token_length);
+    int32_t ids[LONGEST];
+    size_t n = 0;
+    DR_TRY(dr_tokenizer_encode(t, text, n_bytes, ids, (size_t)max_token_length, &n));
+    dr_tokenizer_rows(t, ids, n, max_token_length, out);
     return DR_OK;
 }

@@ -60,6 +60,10 @@ typedef struct dr_token_rows { /* what the text encoder reads, row by row */
 DR_MUST_USE dr_status dr_tokenizer_encode_padded(dr_tokenizer *t, const char *text, size_t n_bytes,
                                                  int max_token_length, dr_token_rows *out);
 
+/* The rows of a caption of n_tokens ids, of which the first max_token_length are given. */
+void dr_tokenizer_rows(const dr_tokenizer *t, const int32_t *ids, size_t n_tokens,
+                       int max_token_length, dr_token_rows *out);
+
 /* The hub's tokenizer/vocab.json and tokenizer/merges.txt, byte for byte; appended to out. */
 void dr_tokenizer_vocab_json(dr_str *out);
 void dr_tokenizer_merges_txt(dr_str *out);

@@ -101,8 +101,9 @@ static dr_status add_tensor(dr_dump *d, dr_context *cx, const char *name, const 
 static dr_status add_ids(dr_dump *d, dr_context *cx, const dr_tensor *ids)
 {
     int64_t n = ids->dim[0] / d->n_rows;
-    array *a = d->n_rows == 1 ? add_array(d, "input_ids", DR_I64, 2, DR_DIMS(n, 77))
-                              : add_array(d, "input_ids", DR_I64, 3, DR_DIMS(n, d->n_rows, 77));
+    int64_t length = ids->dim[1];
+    array *a = d->n_rows == 1 ? add_array(d, "input_ids", DR_I64, 2, DR_DIMS(n, length))
+                              : add_array(d, "input_ids", DR_I64, 3, DR_DIMS(n, d->n_rows, length));
     int32_t *narrow = dr_xcalloc(elems(a), sizeof *narrow);
     dr_status st = dr_download(cx, ids, narrow);
     for (size_t i = 0; i < elems(a); i++) {
@@ -123,6 +124,11 @@ dr_status dr_dump_add(dr_dump *d, dr_context *cx, const dr_dump_leaf *leaf)
     DR_TRY(add_tensor(d, cx, "encoder_hidden_states", &leaf->out->context));
     DR_TRY(add_tensor(d, cx, "loss", &leaf->out->loss));
     DR_TRY(add_ids(d, cx, &leaf->in->ids));
+    if (leaf->in->token_weights.rank > 0) {
+        dr_tensor weights = dr_reshape(&leaf->in->token_weights, 2,
+                                       DR_DIMS(n, dr_numel(&leaf->in->token_weights) / n));
+        DR_TRY(add_tensor(d, cx, "token_weights", &weights));
+    }
     int64_t *t = add_array(d, "timesteps", DR_I64, 1, &n)->data;
     float *w = add_array(d, "loss_weights", DR_F32, 1, &n)->data;
     for (int64_t i = 0; i < n; i++) {

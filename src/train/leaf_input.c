@@ -2,7 +2,6 @@
  * The inputs of a leaf: latents, noise, timesteps, captions, weights. Every random number is keyed
  * by (seed, purpose, epoch, sample), so it is the same on any rank and in any order.
  */
-#include "base/log.h"
 #include "base/philox.h"
 #include "train/run_internal.h"
 
@@ -11,37 +10,9 @@
 
 typedef struct leaf_arrays {          /* host copies, uploaded at the end */
     float *latents, *noise, *factors; /* factors: 6 arrays of n */
-    int32_t *ids;
 } leaf_arrays;
 
 enum { T, SIGNAL, SIGMA, TARGET_LATENT, TARGET_NOISE, WEIGHT, N_FACTORS };
-
-static dr_status fill_ids(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t epoch, int32_t *ids)
-{
-    const dr_dataset_image *im = &r->dataset.images[leaf->samples[i].image];
-    dr_str caption = {0};
-    dr_token_rows rows;
-    dr_caption_process(&r->dataset.subsets[im->subset].options->captions, im->caption,
-                       &(dr_caption_use){.seed = r->c->seed,
-                                         .epoch = epoch,
-                                         .sample = leaf->samples[i].sample,
-                                         .step = r->step,
-                                         .n_steps = r->n_steps},
-                       &caption);
-    dr_status st = dr_tokenizer_encode_padded(r->tokenizer, dr_str_get(&caption), caption.len,
-                                              75 * r->c->n_token_rows, &rows);
-    dr_str_free(&caption);
-    if (st != DR_OK) {
-        return dr_error_prefix(st, "caption of %s", im->path);
-    }
-    if (rows.truncated && r->n_truncated++ == 0) {
-        dr_warn("%s: the caption has %zu tokens, %d are used%s", im->path, rows.n_tokens,
-                75 * r->c->n_token_rows,
-                r->c->n_token_rows == 1 ? " (--max_token_length 150 or 225 uses more)" : "");
-    }
-    memcpy(ids, rows.ids, (size_t)r->c->n_token_rows * DR_TOKEN_ROW * sizeof *ids);
-    return DR_OK;
-}
 
 static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t epoch,
                              const leaf_arrays *a, size_t elems, const dr_leaf_host *host)
@@ -67,15 +38,24 @@ static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_
     host->timesteps[i] = t;
     host->loss_weights[i] = r->dataset.images[ref->image].loss_weight;
     host->keys[i] = r->dataset.images[ref->image].path;
-    return fill_ids(r, leaf, i, epoch,
-                    a->ids + (size_t)i * (size_t)(r->c->n_token_rows * DR_TOKEN_ROW));
+    return DR_OK;
+}
+
+static dr_status upload_text(dr_context *cx, const dr_leaf_input *in, const dr_leaf_text *text)
+{
+    DR_TRY(dr_upload(cx, &in->ids, text->ids));
+    if (text->weights == NULL) {
+        return DR_OK;
+    }
+    dr_tensor zeros = in->token_zeros;
+    DR_TRY(dr_zero(cx, &zeros));
+    return dr_upload(cx, &in->token_weights, text->weights);
 }
 
 static dr_status upload(dr_context *cx, const dr_leaf_input *in, const leaf_arrays *a, uint32_t n)
 {
     DR_TRY(dr_upload(cx, &in->latents, a->latents));
     DR_TRY(dr_upload(cx, &in->noise, a->noise));
-    DR_TRY(dr_upload(cx, &in->ids, a->ids));
     DR_TRY(dr_upload(cx, &in->t, a->factors + T * n));
     DR_TRY(dr_upload(cx, &in->signal, a->factors + SIGNAL * n));
     DR_TRY(dr_upload(cx, &in->sigma, a->factors + SIGMA * n));
@@ -85,7 +65,8 @@ static dr_status upload(dr_context *cx, const dr_leaf_input *in, const leaf_arra
 }
 
 dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint32_t epoch,
-                           uint64_t step_samples, dr_leaf_input *in, const dr_leaf_host *host)
+                           uint64_t step_samples, const dr_leaf_text *text, dr_leaf_input *in,
+                           const dr_leaf_host *host)
 {
     uint32_t n = leaf->n;
     size_t elems = (size_t)dr_numel(&in->latents) / n;
@@ -93,7 +74,6 @@ dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint3
         .latents = dr_xcalloc(n * elems, sizeof(float)),
         .noise = dr_xcalloc(n * elems, sizeof(float)),
         .factors = dr_xcalloc((size_t)N_FACTORS * n, sizeof(float)),
-        .ids = dr_xcalloc((size_t)dr_numel(&in->ids), sizeof(int32_t)),
     };
     dr_status st = DR_OK;
     for (uint32_t i = 0; st == DR_OK && i < n; i++) {
@@ -103,9 +83,11 @@ dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint3
     if (st == DR_OK) {
         st = upload(cx, in, &a, n);
     }
+    if (st == DR_OK) {
+        st = upload_text(cx, in, text);
+    }
     free(a.latents);
     free(a.noise);
     free(a.factors);
-    free(a.ids);
     return st;
 }

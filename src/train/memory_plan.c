@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Peak of one leaf of n samples of the bucket. */
-static dr_status leaf_peak(dr_run *r, const dr_bucket *b, uint32_t n, bool text, size_t *peak)
+/* Peak of one leaf. */
+static dr_status peak_of_shape(dr_run *r, dr_leaf_shape shape, bool text, size_t *peak)
 {
     dr_context cx;
     dr_pool *dry = dr_pool_create_dry();
     dr_context_init(&cx, r->backend, dry, r->c->threads);
     dr_frame f = dr_frame_begin(&cx);
-    dr_leaf_input in = dr_leaf_input_new(&cx, &r->net, f, n, b->size.h / 8, b->size.w / 8);
+    dr_leaf_input in = dr_leaf_input_new(&cx, &r->net, f, shape);
     dr_leaf_output out;
     dr_status st =
         dr_leaf_run(&cx, &r->net, &in, &(dr_leaf_options){.train_text_encoder = text}, f, &out);
@@ -24,6 +24,17 @@ static dr_status leaf_peak(dr_run *r, const dr_bucket *b, uint32_t n, bool text,
     *peak = bytes > *peak ? bytes : *peak;
     dr_pool_destroy(dry);
     return st;
+}
+
+/* The same over all lengths that captions without padding may have. */
+static dr_status leaf_peak(dr_run *r, const dr_bucket *b, uint32_t n, bool text, size_t *peak)
+{
+    dr_leaf_shape shape = {n, b->size.h / 8, b->size.w / 8, DR_TOKEN_ROW};
+    DR_TRY(peak_of_shape(r, shape, text, peak));
+    for (shape.length = 2; r->c->no_token_padding && shape.length < DR_TOKEN_ROW; shape.length++) {
+        DR_TRY(peak_of_shape(r, shape, text, peak));
+    }
+    return DR_OK;
 }
 
 static dr_status activation_peak(dr_run *r, size_t *peak)

@@ -103,12 +103,18 @@ int64_t dr_context_length(const dr_network *net)
     return 75 * net->o.n_rows + 2;
 }
 
-dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, int64_t n,
-                                int64_t h, int64_t w)
+/* Positions of the joined rows of ids. */
+static int64_t joined_length(const dr_network *net, const dr_tensor *ids)
 {
-    dr_leaf_input in;
+    return net->o.n_rows == 1 ? ids->dim[1] : dr_context_length(net);
+}
+
+dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, dr_leaf_shape s)
+{
+    dr_leaf_input in = {0};
+    int64_t n = s.n;
     dr_dtype compute = cx->backend->compute;
-    in.latents = dr_new(cx, f, 4, DR_DIMS(n, h, w, net->unet.config.in_channels));
+    in.latents = dr_new(cx, f, 4, DR_DIMS(n, s.h, s.w, net->unet.config.in_channels));
     in.noise = dr_new_like(cx, f, &in.latents);
     in.t = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(n));
     in.signal = dr_new_typed(cx, f, compute, 1, DR_DIMS(n));
@@ -116,7 +122,12 @@ dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame 
     in.target_noise = dr_new_like(cx, f, &in.signal);
     in.target_latent = dr_new_like(cx, f, &in.signal);
     in.weight = dr_new_like(cx, f, &in.signal);
-    in.ids = dr_new_typed(cx, f, DR_I32, 2, DR_DIMS(n * net->o.n_rows, 77));
+    in.ids = dr_new_typed(cx, f, DR_I32, 2, DR_DIMS(n * net->o.n_rows, s.length));
+    if (net->o.weighted) {
+        in.token_weights =
+            dr_new_typed(cx, f, compute, 1, DR_DIMS(n * joined_length(net, &in.ids)));
+        in.token_zeros = dr_new_like(cx, f, &in.token_weights);
+    }
     return in;
 }
 
@@ -196,6 +207,18 @@ static dr_status text_backward(dr_context *cx, dr_network *net, const dr_tensor 
     return st;
 }
 
+/* States (or their gradients) times the weight of their position, in place. */
+static dr_status weigh_positions(dr_context *cx, const dr_leaf_input *in, const dr_tensor *states)
+{
+    if (in->token_weights.rank == 0) {
+        return DR_OK;
+    }
+    dr_tensor x = dr_reshape(states, 2, DR_DIMS(states->dim[0] * states->dim[1], states->dim[2]));
+    return dr_mix(
+        cx,
+        &(dr_mix_args){.x = &x, .z = &x, .a = &in->token_weights, .b = &in->token_zeros, .y = &x});
+}
+
 /* ---- one leaf ----------------------------------------------------------------------------------
  */
 
@@ -212,8 +235,9 @@ static void report_shifted(void *user, int64_t begin, int64_t end)
     }
 }
 
-static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_options *o, dr_frame f,
-                          const dr_leaf_output *out, const dr_tensor *dpred)
+static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_input *in,
+                          const dr_leaf_options *o, dr_frame f, const dr_leaf_output *out,
+                          const dr_tensor *dpred)
 {
     shifted_sink unet_shift = {o->sink, net->text_params.n_elems - net->first_trained};
     const dr_grad_sink unet_sink = {report_shifted, &unet_shift};
@@ -223,6 +247,7 @@ static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_options
     dr_tensor dcontext = dr_new_like(cx, f, &out->context);
     DR_TRY(dr_zero(cx, &dcontext));
     DR_TRY(dr_unet_backward(cx, net->unet_run, dpred, &dcontext, &unet_sink));
+    DR_TRY(weigh_positions(cx, in, &dcontext));
     shifted_sink text_shift = {o->sink, 0};
     const dr_grad_sink text_sink = {report_shifted, &text_shift};
     return text_backward(cx, net, &dcontext, &text_sink);
@@ -235,7 +260,8 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
     out->noisy = dr_new_like(cx, f, &in->latents);
     out->target = dr_new_like(cx, f, &in->latents);
     out->pred = dr_new_like(cx, f, &in->latents);
-    out->context = dr_new(cx, f, 3, DR_DIMS(n, dr_context_length(net), net->clip.config.width));
+    out->context =
+        dr_new(cx, f, 3, DR_DIMS(n, joined_length(net, &in->ids), net->clip.config.width));
     out->loss = dr_new_typed(cx, f, cx->backend->compute, 1, DR_DIMS(n));
     dr_tensor dpred = dr_new_like(cx, f, &in->latents);
     DR_TRY(dr_mix(cx, &(dr_mix_args){.x = &in->latents,
@@ -250,11 +276,12 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                      .y = &out->target}));
     DR_TRY(text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval, &in->ids,
                         &out->context));
+    DR_TRY(weigh_positions(cx, in, &out->context));
     DR_TRY(dr_unet_forward(cx, net->unet_run, &out->noisy, &in->t, &out->context, &out->pred));
     DR_TRY(dr_mse(cx, &(dr_mse_args){.pred = &out->pred,
                                      .target = &out->target,
                                      .weight = &in->weight,
                                      .loss = &out->loss,
                                      .dpred = &dpred}));
-    return backward(cx, net, o, f, out, &dpred);
+    return backward(cx, net, in, o, f, out, &dpred);
 }

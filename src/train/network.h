@@ -22,6 +22,7 @@ typedef struct dr_network_options {
     bool checkpointing;
     int clip_skip; /* 1: none */
     int n_rows;    /* of 77 tokens per caption: 1, 2, 3 */
+    bool weighted; /* captions have a weight for each position */
 } dr_network_options;
 
 typedef struct dr_network {
@@ -54,16 +55,20 @@ typedef struct dr_leaf_input {             /* all on the device */
     dr_tensor signal, sigma;               /* (N): sqrt(ac), sqrt(1-ac) */
     dr_tensor target_noise, target_latent; /* (N): target = a noise + b latent: 1, 0 for epsilon */
     dr_tensor weight;                      /* (N): loss weight / samples of the step */
-    dr_tensor ids;                         /* (N*n_rows,77) I32 */
+    dr_tensor ids;                         /* (N*n_rows,77) I32, or (N,length) */
+    dr_tensor token_weights, token_zeros;  /* (N*context length), with weighted captions */
 } dr_leaf_input;
 
 typedef struct dr_leaf_output { /* in the frame given to dr_leaf_run */
     dr_tensor noisy, target, context, pred, loss;
 } dr_leaf_output;
 
-/* Tensors for a leaf of n samples of h x w latents, in the frame. */
-dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, int64_t n,
-                                int64_t h, int64_t w);
+typedef struct dr_leaf_shape {
+    int64_t n, h, w; /* samples, latents' size */
+    int64_t length;  /* ids of a row: 77, or fewer without padding (one row) */
+} dr_leaf_shape;
+/* Tensors for a leaf, in the frame. */
+dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, dr_leaf_shape s);
 
 typedef struct dr_leaf_options {
     bool train_text_encoder;  /* in this step */

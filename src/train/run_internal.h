@@ -62,9 +62,19 @@ typedef struct dr_leaf_host { /* host side of a leaf, arrays of batch_size */
     float *loss_weights;
     const char **keys;
 } dr_leaf_host;
+typedef struct dr_leaf_text { /* the captions of a leaf as the text encoder reads them */
+    int32_t *ids;             /* (n*n_rows, length) */
+    float *weights;           /* (n * joined length); NULL without weighted captions */
+    int length;               /* 77; without padding that of the longest caption */
+} dr_leaf_text;
+/* Processes and tokenises the captions of a leaf; text is to be freed in any case. */
+DR_MUST_USE dr_status dr_run_leaf_text(dr_run *r, const dr_leaf *leaf, uint32_t epoch,
+                                       dr_leaf_text *text);
+void dr_leaf_text_free(dr_leaf_text *text);
 /* Fills the inputs of a leaf (on the device) and host; step_samples: samples of the whole step. */
 DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf,
-                                       uint32_t epoch, uint64_t step_samples, dr_leaf_input *in,
+                                       uint32_t epoch, uint64_t step_samples,
+                                       const dr_leaf_text *text, dr_leaf_input *in,
                                        const dr_leaf_host *host);
 /* ---- run_save.c ---- */
 

@@ -26,12 +26,18 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     float *losses = dr_xcalloc(leaf->n, sizeof *losses);
     int64_t h, w;
     dr_latents_size(r->latents, leaf->samples[0].image, &h, &w);
+    double t0 = dr_now_s();
+    dr_leaf_text captions;
+    dr_status st = dr_run_leaf_text(r, leaf, epoch, &captions);
     dr_frame f = dr_frame_begin(cx);
-    dr_leaf_input in = dr_leaf_input_new(cx, &r->net, f, leaf->n, h, w);
+    dr_leaf_input in =
+        dr_leaf_input_new(cx, &r->net, f, (dr_leaf_shape){leaf->n, h, w, captions.length});
     dr_leaf_output out;
     const dr_grad_sink sink = {report_ready, r->reducer};
-    double t0 = dr_now_s();
-    dr_status st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &in, &host);
+    if (st == DR_OK) {
+        st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &captions, &in, &host);
+    }
+    dr_leaf_text_free(&captions);
     r->data_s += dr_now_s() - t0;
     if (st == DR_OK) {
         st = dr_leaf_run(cx, &r->net, &in,

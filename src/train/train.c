@@ -66,7 +66,8 @@ static dr_status open_model(dr_run *r)
                                               .train_text_encoder = r->trains_text_encoder,
                                               .checkpointing = c->checkpointing,
                                               .clip_skip = c->clip_skip,
-                                              .n_rows = c->n_token_rows});
+                                              .n_rows = c->n_token_rows,
+                                              .weighted = c->weighted_captions});
     return dr_dist_agree(r->dist, st);
 }
 

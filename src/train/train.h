@@ -40,7 +40,9 @@ typedef struct dr_train_config { /* strings outlive the run */
     int64_t max_epochs; /* 0: max_steps holds */
     uint64_t seed;      /* the same on all ranks */
     bool checkpointing;
-    int n_token_rows;          /* 1, 2, 3: 75, 150, 225 tokens */
+    int n_token_rows; /* 1, 2, 3: 75, 150, 225 tokens */
+    bool weighted_captions;
+    bool no_token_padding;     /* with one row only */
     int clip_skip;             /* 1: none */
     int64_t stop_text_encoder; /* train it in steps 0 .. this-1; 0 or less: never */
     double lr, lr_text_encoder;

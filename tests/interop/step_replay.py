@@ -37,10 +37,11 @@ class Dump:
 
 
 def split_leaves(tensors):
+    names = MICRO_BATCH + tuple(k for k in ("token_weights",) if k in tensors or k + ".leaf0" in tensors)
     leaves = sorted({int(k.rpartition(".leaf")[2]) for k in tensors if ".leaf" in k})
     if not leaves:
-        return [{k: tensors[k] for k in MICRO_BATCH}] if "latents" in tensors else []
-    return [{k: tensors[f"{k}.leaf{i}"] for k in MICRO_BATCH} for i in leaves]
+        return [{k: tensors[k] for k in names}] if "latents" in tensors else []
+    return [{k: tensors[f"{k}.leaf{i}"] for k in names} for i in leaves]
 
 
 def relative(got, want):
@@ -61,11 +62,11 @@ def default_dtype(dtype):
 
 
 def text_states(text_encoder, ids, clip_skip):
-    """(N,77*) ids or (N,rows,77) to (N,75*rows+2,C), sd-scripts' way."""
-    n, rows = ids.shape[0], ids.shape[1] if ids.dim() == 3 else 1
+    """(N,length) ids or (N,rows,77) to (N,length,C) or (N,75*rows+2,C), sd-scripts' way."""
+    n, rows, length = ids.shape[0], ids.shape[1] if ids.dim() == 3 else 1, ids.shape[-1]
     with default_dtype(text_encoder.dtype):
-        hidden = text_encoder(ids.reshape(-1, 77), output_hidden_states=True).hidden_states[-clip_skip]
-    states = text_encoder.text_model.final_layer_norm(hidden).reshape(n, rows, 77, -1)
+        hidden = text_encoder(ids.reshape(-1, length), output_hidden_states=True).hidden_states[-clip_skip]
+    states = text_encoder.text_model.final_layer_norm(hidden).reshape(n, rows, length, -1)
     if rows == 1:
         return states[:, 0]
     middle = states[:, :, 1:76].reshape(n, 75 * rows, -1)
@@ -104,6 +105,8 @@ class Replay:
         for g in dump.groups:
             with torch.set_grad_enabled(train_text_encoder):
                 states = text_states(text_encoder, g["input_ids"], self.case.clip_skip)
+                if "token_weights" in g:
+                    states = states * g["token_weights"].double()[..., None]
             noisy = self.schedule.add_noise(g["latents"], g["noise"], g["timesteps"])
             target = self.target(g["latents"], g["noise"], g["timesteps"])
             pred = unet(g["noisy_latents"].double(), g["timesteps"], states).sample

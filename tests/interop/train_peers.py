@@ -44,6 +44,7 @@ from safetensors.torch import load_file
 
 import photo_folders
 import tiny_models
+import weighted_captions
 from step_replay import Dump, Replay, gradient_errors, relative
 
 STEPS = 3
@@ -130,6 +131,10 @@ CASES = [
     Case("sd1, buckets, batch 3, four ranks of unequal leaves", data="shapes", ranks=4, batch=3, resolution=128,
          limits=(64, 256), flags=("--cache_latents",), schedule=("polynomial", 1)),
     Case("sd1, real TAESD, flips", data="plain", taesd=True, flip=True, batch=2, flags=("--gradient_checkpointing",)),
+    Case("sd1 odd, weighted captions of 150 tokens", model="sd1-odd", data="weighted", batch=2, tokens=150,
+         flags=("--weighted_captions",)),
+    Case("sd2 v, weighted captions, two ranks", model="sd2-v", data="weighted", ranks=2, flags=("--weighted_captions",)),
+    Case("sd1, captions without padding", data="captions", batch=2, flags=("--no_token_padding",)),
     Case("from a single file of our own", model="single", resolution=128, batch=2, save="diffusers_safetensors"),
 ]
 
@@ -191,10 +196,13 @@ class Place:
         captions = ["a photo of sks cat, best quality!, \u201clovely\u201d", photo_folders.LONG_CAPTION,
                     photo_folders.LONG_CAPTION[:700], "!"]
         photo_folders.write_folder(base("captions"), "1_sks cat", "cat2", 5, captions=captions)
+        weighted = ["a (red:1.3) [round] ((sks cat)) :0.5) \\(x\\)", "(" + photo_folders.LONG_CAPTION[:500] + ":0.7), more",
+                    "[[a (b] c", "!"]
+        photo_folders.write_folder(base("weighted"), "1_sks cat", "cat2", 5, captions=weighted)
         photo_folders.write_folder(base("shapes"), "3_sks can", "can", 6, aspects=(1.0, 3.0, 0.3, 1.1))
         photo_folders.write_folder(base("shapes"), "1_sks backpack", "backpack", 2, aspects=(0.25, 2.0))
         self.data = {"plain": (base("plain"), None), "reg": (base("reg"), base("reg class")),
-                     "captions": (base("captions"), None), "shapes": (base("shapes"), None)}
+                     "captions": (base("captions"), None), "weighted": (base("weighted"), None), "shapes": (base("shapes"), None)}
 
     def command(self, ranks, launcher):
         program = os.path.join(self.build, "bin", "train_db")
@@ -226,9 +234,22 @@ def check_samples(score, place, case, dumps):
     wrong_ids, wrong_weights, n = [], [], 0
     for dump in dumps:
         ids, weights = dump.all_samples("input_ids"), dump.all_samples("loss_weights")
+        weights_of_tokens = dump.all_samples("token_weights") if "--weighted_captions" in case.flags else []
+        if "--no_token_padding" in case.flags:
+            wrong_ids += [k for g in dump.groups for k in ["length"] if not any(
+                row[-1] == 49407 and row[-2] != 49407 for row in g["input_ids"].tolist())]
         for key, row, weight in zip(dump.keys, ids, weights, strict=True):
             n += 1
-            want = photo_folders.token_ids(tokenizer, photo_folders.caption_of(key), case.tokens)
+            caption = photo_folders.caption_of(key)
+            if "--weighted_captions" in case.flags:
+                want, want_weights = weighted_captions.token_ids(tokenizer, caption, case.tokens)
+                got_weights = weights_of_tokens.pop(0).tolist()
+                if got_weights != [float(np.float32(x)) for x in want_weights]:
+                    wrong_ids.append(key + " (weights)")
+            elif "--no_token_padding" in case.flags:
+                want = photo_folders.token_ids(tokenizer, caption, case.tokens)[: len(row)]
+            else:
+                want = photo_folders.token_ids(tokenizer, caption, case.tokens)
             if row.tolist() != want:
                 wrong_ids.append(key)
             is_reg = reg is not None and key.startswith(reg + os.sep)
