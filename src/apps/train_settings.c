@@ -74,7 +74,32 @@ static dr_subset_options subset_settings(const dr_options *o, const dr_setting_t
                      .warmup_steps = dr_opt_float(o, DR_OPT_token_warmup_step)},
         .caption_extension = texts->caption_extension,
         .flip_aug = dr_opt_flag(o, DR_OPT_flip_aug),
+        .color_aug = dr_opt_flag(o, DR_OPT_color_aug),
+        .random_crop = dr_opt_flag(o, DR_OPT_random_crop),
     };
+}
+
+/* --face_crop_aug_range least,most */
+static dr_status take_face_range(const dr_options *o, dr_subset_options *out)
+{
+    const char *text = dr_opt_str(o, DR_OPT_face_crop_aug_range);
+    const char *comma = text != NULL ? strchr(text, ',') : NULL;
+    char least[32] = "";
+    if (text == NULL) {
+        return DR_OK;
+    }
+    if (comma != NULL && (size_t)(comma - text) < sizeof least) {
+        memcpy(least, text, (size_t)(comma - text));
+    }
+    if (comma == NULL || !dr_parse_f64(least, &out->face_least) ||
+        !dr_parse_f64(comma + 1, &out->face_most) || !(out->face_least > 0.0) ||
+        !(out->face_most >= out->face_least)) {
+        DR_FAIL(DR_INVALID,
+                "--face_crop_aug_range: found '%s', expected two numbers above 0, the lesser "
+                "first, such as 2.0,4.0",
+                text);
+    }
+    return DR_OK;
 }
 
 /* --dataset_config over what the command line says; nothing without it. */
@@ -135,6 +160,7 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
     }
     data->prior_loss_weight = (float)dr_opt_float(o, DR_OPT_prior_loss_weight);
     texts->subset = subset_settings(o, texts);
+    DR_TRY(take_face_range(o, &texts->subset));
     data->folders.subset = &texts->subset;
     DR_TRY(dataset_file_settings(o, texts, data));
     cache_settings(o, texts, c);

@@ -54,6 +54,8 @@ static void add_images(builder *b, uint32_t part, bool is_reg)
                                     .picture = picture != NULL ? picture : b->o->folders.picture,
                                     .size = from->size,
                                     .subset = from->subset,
+                                    .options = subset->options,
+                                    .unbucketed = !b->parts[part].buckets.enable,
                                     .loss_weight = is_reg ? b->o->prior_loss_weight : 1.0f,
                                     .is_reg = is_reg};
         if (dr_bucket_fit_image(&b->sets[part], from->size, &image->fit) != DR_OK) {
@@ -139,7 +141,9 @@ static void count_images(builder *b, dr_dataset *d)
                 (unsigned long)d->n_train_samples);
     }
     for (size_t i = 0; i < d->n_subsets; i++) {
-        d->flips = d->flips || d->subsets[i].options->flip_aug;
+        const dr_subset_options *o = d->subsets[i].options;
+        d->flips = d->flips || o->flip_aug;
+        d->varies = d->varies || o->color_aug || o->random_crop || o->face_most > 0.0;
     }
 }
 

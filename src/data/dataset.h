@@ -25,7 +25,9 @@ typedef struct dr_dataset_image {
     uint32_t bucket;                   /* index in buckets                                        */
     uint32_t repeats;                  /* effective: how often per epoch; at least 1              */
     uint32_t first_sample;
-    float loss_weight; /* 1, or prior_loss_weight of regularisation pictures */
+    const dr_subset_options *options; /* NULL: nothing is augmented */
+    bool unbucketed;                  /* its dataset has no buckets                              */
+    float loss_weight;                /* 1, or prior_loss_weight of regularisation pictures */
     bool is_reg;
 } dr_dataset_image;
 
@@ -55,6 +57,7 @@ typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_
     double mean_aspect_error;
     bool bucketed; /* --enable_bucket, in any part */
     bool flips;    /* some subset has flip_aug */
+    bool varies;   /* some subset crops or colours at random: its latents cannot be cached */
 } dr_dataset;
 
 typedef struct dr_dataset_part { /* one [[datasets]] of a dataset file */

@@ -334,6 +334,9 @@ static settings of_command_line(const dr_dataset_defaults *d)
         .resolution = {d->buckets.resolution.w, d->buckets.resolution.h},
         .network_multiplier = 1.0,
         .flip_aug = d->subset.flip_aug,
+        .color_aug = d->subset.color_aug,
+        .random_crop = d->subset.random_crop,
+        .face_crop_aug_range = {d->subset.face_least, d->subset.face_most},
         .shuffle_caption = c->shuffle,
         .enable_wildcard = c->wildcard,
         .num_repeats = d->repeats,
@@ -365,9 +368,6 @@ static dr_status refuse_unbuilt(const reader *r, const scope *s, const settings 
         {v->network_multiplier < 1.0 || v->network_multiplier > 1.0, "network_multiplier"},
         {v->cache_info, "cache_info"},
         {v->alpha_mask, "alpha_mask"},
-        {v->color_aug, "color_aug"},
-        {v->random_crop, "random_crop"},
-        {v->face_crop_aug_range[1] > 0.0, "face_crop_aug_range"},
         {v->validation_split > 0.0, "validation_split"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -418,8 +418,16 @@ static dr_status take_options(const reader *r, const scope *s, const settings *v
                      .warmup_steps = v->token_warmup_step},
         .caption_extension = v->caption_extension,
         .flip_aug = v->flip_aug,
+        .color_aug = v->color_aug,
+        .random_crop = v->random_crop,
+        .face_least = v->face_crop_aug_range[0],
+        .face_most = v->face_crop_aug_range[1],
     };
     *out = o;
+    if (o->face_least > o->face_most || (o->face_most > 0.0 && o->face_least <= 0.0)) {
+        return PLACE(r, s, NULL, DR_INVALID,
+                     "face_crop_aug_range: expected two numbers above 0, the lesser first");
+    }
     DR_TRY(refuse_unbuilt(r, s, v));
     DR_TRY(set_picture(r, s, v, o));
     dr_status st = dr_caption_options_validate(&o->captions);

@@ -61,7 +61,14 @@ static dr_status check_finite(const dr_latents *l, size_t image, const float *v,
 static dr_status load_pixels(void *user, const dr_prefetch_job *job, float *pixels)
 {
     const dr_latents *l = user;
-    return dr_sample_pixels(&l->c.dataset->images[job->image], job->flip, pixels);
+    const dr_dataset_image *im = &l->c.dataset->images[job->image];
+    return l->c.cached ? dr_sample_pixels(im, job->flip, pixels)
+                       : dr_sample_pixels_of(im,
+                                             &(dr_sample_use){.seed = l->c.seed,
+                                                              .epoch = job->epoch,
+                                                              .sample = job->sample,
+                                                              .flip = job->flip},
+                                             pixels);
 }
 
 /* One use of an entry (image * n_sides + side); filling the cache is epoch 0, sample 0. */

@@ -74,6 +74,12 @@ static dr_status open_model(dr_run *r)
 static dr_status open_latents(dr_run *r, bool fill_only)
 {
     const dr_train_config *c = r->c;
+    if (c->cache_latents && r->dataset.varies) {
+        DR_FAIL(DR_INVALID,
+                "--cache_latents: color_aug, random_crop and face_crop_aug_range give a "
+                "picture anew for every use, so its latent cannot be kept; leave one "
+                "of them out");
+    }
     return dr_latents_create(r->dist,
                              &(dr_latents_config){.backend = r->backend,
                                                   .threads = c->threads,

@@ -163,10 +163,33 @@ caption_files() {
     refused 65 'it looks like UTF-16LE' 1 --train_data_dir few
 }
 
+# --- augmentation ---------------------------------------------------------------------------------------------
+
+augmentation() {
+    few_pictures few
+    cp few/1_sks/00.png few/1_sks/face_64_60_40_50.png
+    local options=(--train_data_dir few --max_train_epochs 1) how
+    train plain "${options[@]}"
+    for how in --random_crop --color_aug '--face_crop_aug_range=1,2' '--random_crop --enable_bucket --min_bucket_reso 64'; do
+        # shellcheck disable=SC2086
+        train a "${options[@]}" $how
+        # shellcheck disable=SC2086
+        refused 64 'exclude each other' 1 "${options[@]}" --cache_latents ${how/--face*/--random_crop}
+        rm -rf a b
+    done
+    train a "${options[@]}" --random_crop
+    train b "${options[@]}" --random_crop --max_data_loader_n_workers 3
+    same_models a/last b/last
+    differ a/last/$unet plain/last/$unet
+    refused 64 '--face_crop_aug_range: found' 1 "${options[@]}" --face_crop_aug_range 2
+    refused 64 'its latent cannot be kept' 1 "${options[@]}" --cache_latents --face_crop_aug_range 1,2
+}
+
 check 'files of options' option_files
 check 'options written to a file' written_option_files
 check 'two datasets of different sizes and batches' two_datasets
 check 'mistakes in dataset files' dataset_mistakes
 check 'prefix, separators, warm-up, wildcards' caption_options
 check 'caption files and their encodings' caption_files
+check 'random crops, faces, colours' augmentation
 finish

@@ -6,6 +6,10 @@
  *   fit W H LO HI STEP MODE IW IH       MODE 0 predefined, 1 no upscale, 2 no buckets
  *   name HEX                            repeats and class tokens of a folder name
  *   caption KEEP SEPARATOR HEX          processed with tag dropout that never happens
+ *   process KEY=VALUE... HEX            every caption option; texts in hexadecimal digits
+ *   cut RANDOM LEAST MOST BUCKETED W H BW BH SEED EPOCH SAMPLE PATH    resized size and corner
+ *   colors SEED EPOCH SAMPLE            hue shift and gamma of a use
+ *   recolor HUE GAMMA IN OUT            raw RGB bytes recoloured
  *   tree TRAIN REG EXTENSION            the dataset of two folders (REG "-": none)
  *   pixels LO W H MODE FLIP PICTURE OUT writes the sample's floats to OUT; answers width, height
  */
@@ -15,6 +19,7 @@
 #include "data/caption.h"
 #include "data/dataset.h"
 #include "data/picture_check.h"
+#include "image/recolor.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -128,6 +133,131 @@ static void answer_caption(char *line)
     dr_str_free(&out);
 }
 
+/* The value of "key=..." in the words of the line; "" when it is not there. */
+static const char *value_of(char *const *words, int n, const char *key)
+{
+    size_t length = strlen(key);
+    for (int i = 0; i < n; i++) {
+        if (strncmp(words[i], key, length) == 0 && words[i][length] == '=') {
+            return words[i] + length + 1;
+        }
+    }
+    return "";
+}
+
+static double number_of(char *const *words, int n, const char *key)
+{
+    return strtod(value_of(words, n, key), NULL);
+}
+
+static const char *text_of(char *const *words, int n, const char *key)
+{
+    return read_hex((char *)(uintptr_t)value_of(words, n, key));
+}
+
+static void answer_process(char *line)
+{
+    enum { MOST = 32 };
+    char *words[MOST];
+    int n = 0;
+    for (char *w = strtok_r(line + strlen("process "), " ", &line); w != NULL && n < MOST;
+         w = strtok_r(NULL, " ", &line)) {
+        words[n++] = w;
+    }
+    const dr_caption_options o = {
+        .prefix = text_of(words, n, "prefix"),
+        .suffix = text_of(words, n, "suffix"),
+        .wildcard = number_of(words, n, "wildcard") > 0,
+        .shuffle = number_of(words, n, "shuffle") > 0,
+        .keep_tokens = (int32_t)number_of(words, n, "keep"),
+        .keep_separator = text_of(words, n, "keep_separator"),
+        .separator = text_of(words, n, "separator"),
+        .secondary = text_of(words, n, "secondary"),
+        .dropout_rate = number_of(words, n, "dropout"),
+        .dropout_every_n_epochs = (int32_t)number_of(words, n, "every"),
+        .tag_dropout_rate = number_of(words, n, "tag_dropout"),
+        .warmup_min = (int32_t)number_of(words, n, "warmup_min"),
+        .warmup_steps = number_of(words, n, "warmup_steps"),
+    };
+    const dr_caption_use use = {.seed = (uint64_t)number_of(words, n, "seed"),
+                                .epoch = (uint32_t)number_of(words, n, "epoch"),
+                                .sample = (uint64_t)number_of(words, n, "sample"),
+                                .step = (int64_t)number_of(words, n, "step"),
+                                .n_steps = (int64_t)number_of(words, n, "n_steps")};
+    dr_str out = {0};
+    dr_caption_process(&o, text_of(words, n, "caption"), &use, &out);
+    print_hex(dr_str_get(&out));
+    dr_str_free(&out);
+}
+
+static void answer_cut(const char *line)
+{
+    int random_crop = 0;
+    int bucketed = 0;
+    dr_subset_options o = dr_subset_options_default();
+    dr_dataset_image image = {.options = &o};
+    dr_size_px *const bucket = &image.fit.bucket;
+    unsigned long long seed = 0;
+    unsigned long long sample = 0;
+    dr_sample_use use = {0};
+    char path[2048];
+    if (sscanf(line, "cut %d %lf %lf %d %d %d %d %d %llu %u %llu %2047s", &random_crop,
+               &o.face_least, &o.face_most, &bucketed, &image.size.w, &image.size.h, &bucket->w,
+               &bucket->h, &seed, &use.epoch, &sample, path) != 12) {
+        return;
+    }
+    o.random_crop = random_crop == 1;
+    use.seed = seed;
+    use.sample = sample;
+    image.path = read_hex(path);
+    image.unbucketed = bucketed == 0;
+    dr_bucket_set set = {.options = {.resolution = *bucket}, .sizes = bucket, .n = 1};
+    dr_cut cut;
+    const dr_size_px target = *bucket;
+    set.sizes = &target;
+    if (dr_bucket_fit_image(&set, image.size, &image.fit) != DR_OK ||
+        dr_cut_choose(&image, &use, &cut) != DR_OK) {
+        (void)printf("error");
+        return;
+    }
+    (void)printf("%dx%d %d,%d", cut.resized.w, cut.resized.h, cut.x, cut.y);
+}
+
+static void answer_colors(const char *line)
+{
+    unsigned long long seed = 0;
+    unsigned long long sample = 0;
+    dr_sample_use use = {0};
+    if (sscanf(line, "colors %llu %u %llu", &seed, &use.epoch, &sample) == 3) {
+        use.seed = seed;
+        use.sample = sample;
+        dr_recolor r = dr_recolor_choose(&use);
+        (void)printf("%a %a", r.hue_shift, r.gamma);
+    }
+}
+
+static void answer_recolor(const char *line)
+{
+    double hue = 0.0;
+    double gamma = 1.0;
+    char in[2048], out[2048];
+    char *data = NULL;
+    size_t n = 0;
+    if (sscanf(line, "recolor %lf %lf %2047s %2047s", &hue, &gamma, in, out) != 4 ||
+        dr_file_read(read_hex(in), 1 << 26, &data, &n) != DR_OK) {
+        return;
+    }
+    dr_image image = {
+        .width = (int)(n / 3), .height = 1, .channels = 3, .pixels = (unsigned char *)data};
+    if (hue > 0.0) {
+        dr_image_shift_hue(&image, hue);
+    } else {
+        dr_image_power(&image, gamma);
+    }
+    (void)printf(dr_file_write(read_hex(out), data, n) == DR_OK ? "done" : "error");
+    free(data);
+}
+
 static void answer_tree(char *line)
 {
     char *train = strtok_r(line + strlen("tree "), " ", &line);
@@ -202,6 +332,14 @@ int main(void)
             answer_name(line);
         } else if (strncmp(line, "caption ", 8) == 0) {
             answer_caption(line);
+        } else if (strncmp(line, "process ", 8) == 0) {
+            answer_process(line);
+        } else if (strncmp(line, "cut ", 4) == 0) {
+            answer_cut(line);
+        } else if (strncmp(line, "colors ", 7) == 0) {
+            answer_colors(line);
+        } else if (strncmp(line, "recolor ", 8) == 0) {
+            answer_recolor(line);
         } else if (strncmp(line, "tree ", 5) == 0) {
             answer_tree(line);
         } else if (strncmp(line, "pixels ", 7) == 0) {

@@ -7,6 +7,8 @@
 - buckets: make_bucket_resolutions and BucketManager.select_bucket, in Python arithmetic
 - folder names: Python's own int() and str.split()
 - captions: Python's own str.strip(), str.split(), text files read by open(..., "rt")
+- caption options: caption_rules.py, a transcription of process_caption with the same random numbers
+- random crop, crop around faces, colours: transcriptions, with the same random numbers; OpenCV and NumPy
 - whole folders: Python's glob, os.path.splitext, sorting, and the regularisation loop
 - pixels of a sample: Pillow and OpenCV in sd-scripts' order, bit for bit, on the photos
 
@@ -26,7 +28,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-EXTENSIONS = [".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG"]  # what dreamrun reads
+import caption_rules
+
+EXTENSIONS = [".png", ".jpg", ".jpeg", ".webp", ".bmp"]  # what dreamrun reads, in any case
 MAX_SIDE = 65500  # dreamrun refuses larger resized pictures
 
 
@@ -224,6 +228,141 @@ def check_captions(driver, score, rng, n):
         score.compare(question, got, want)
 
 
+EXAMPLES = [  # of sd-scripts' rules: caption, options, result; None: by the transcription alone
+    ("a, b,,c, d ", dict(keep=9, shuffle=1), "a, b, , c, d"), ("a;b;c", dict(keep=9, separator=";", shuffle=1), "a, b, c"),
+    ("a,b , c", {}, "a,b , c"), ("a\nb", {}, "a"), ("x", dict(every=5, epoch=10), ""), ("x", dict(every=5, epoch=11), "x"),
+    ("x", dict(dropout=1), ""), ("x", dict(prefix="my", suffix="end"), "my x end"),
+    ("a, b ||| c, d, e ||| f,g", dict(keep_separator="|||", tag_dropout=1), "a, b, f, g"),
+    ("a;;;b, c", dict(secondary=";;;"), "a,b, c"), ("{{x}} {y}", dict(wildcard=1), "{x} y"),
+    *[("a, b, c, d, e", dict(warmup_steps=0.1, n_steps=1000, step=s), ", ".join("abcde"[:n]))
+      for s, n in ((0, 1), (50, 3), (99, 4), (100, 5))],
+]
+PIECES = ["a", "tag", "\u00e9", ",", ", ", ";", "|||", "|", "{", "}", "{{", "}}", "{x|y}", "\n", " ", "\u3000", ";;"]
+
+
+def caption_options(rng):
+    def some(value, rate=0.3):
+        return value if rng.random() < rate else 0
+
+    return dict(prefix=some("pre {p|q}") or "", suffix=some("suf") or "", wildcard=some(1, 0.5), shuffle=some(1, 0.5),
+                keep=rng.randint(0, 3), keep_separator=some("|||", 0.5) or "", separator=rng.choice([",", ";", ", "]),
+                secondary=some(";;") or "", dropout=some(0.3), every=some(rng.randint(1, 3), 0.2), tag_dropout=some(0.4),
+                warmup_min=rng.randint(0, 3), warmup_steps=some(rng.choice([0.25, 0.5, 3, 40, 1.5]), 0.4),
+                seed=rng.choice([0, 1, 42, 2**31]), epoch=rng.randint(1, 4), sample=rng.randint(0, 2**32 - 1),
+                step=rng.randint(0, 50), n_steps=rng.choice([10, 100, 1]))
+
+
+def check_processing(driver, score, rng, n):
+    """Every caption option, random choices included."""
+    base = dict(prefix="", suffix="", wildcard=0, shuffle=0, keep=0, keep_separator="", separator=",", secondary="",
+                dropout=0, every=0, tag_dropout=0, warmup_min=1, warmup_steps=0, seed=1, epoch=1, sample=0, step=0, n_steps=1)
+    cases = [(caption, {**base, **o}) for caption, o, _ in EXAMPLES]
+    cases += [(random_text(rng, PIECES, 14), caption_options(rng)) for _ in range(n)]
+    questions = []
+    for caption, o in cases:
+        words = [f"{k}={to_hex(v) if isinstance(v, str) else repr(v)}" for k, v in {**o, "caption": caption}.items()]
+        questions.append("process " + " ".join(words))
+    answers = driver.ask(questions)
+    for (caption, o), got in zip(cases, answers):
+        score.compare(f"{caption!r} {o}", got, to_hex(caption_rules.process(caption, o)))
+    for (caption, o, want), got in zip(EXAMPLES, answers):
+        score.compare(f"{caption!r} {o}", got, to_hex(want))
+
+
+# ---- augmentation --------------------------------------------------------------------------------
+
+def around_face(face, o, size, target, rng):
+    """crop_target: the scaled size and the corner."""
+    (cx, cy, w, h), (least, most), (width, height) = face, o["range"], size
+    face_px, shorter = max(w, h), min(target)
+    low = max(target[1] / height, target[0] / width)
+    low = min(1.0, max(low, shorter / (face_px * most)))
+    high = min(1.0, max(low, shorter / (face_px * least)))
+    scale = low if low >= high else low + (high - low) * rng.random()
+    nw, nh = max(int(width * scale + 0.5), target[0]), max(int(height * scale + 0.5), target[1])
+    cx, cy = int(cx * scale + 0.5), int(cy * scale + 0.5)
+
+    def randint(a, b):
+        return a + rng.below(b - a + 1)
+
+    corner = []
+    for aim, length, p in ((target[1], nh, cy), (target[0], nw, cx)):
+        at = p - aim // 2
+        if o["random"]:
+            reach = max(length - p, p)
+            at += randint(0, reach) + randint(0, reach) - reach
+        elif least != most and face_px > shorter // 10 and face_px >= 40:
+            at += randint(-face_px // 20, face_px // 20)
+        corner.append(max(0, min(at, length - aim)))
+    return (nw, nh), (corner[1], corner[0])
+
+
+def choose_cut(path, o, size, target):
+    rng = caption_rules.Stream(o["seed"], o["epoch"], o["sample"], 8)
+    bucket, resized = select_predefined([target], *size)
+    parts = os.path.splitext(os.path.basename(path))[0].split("_")
+    free = not o["bucketed"] and size[0] >= target[0] and size[1] >= target[1]
+    if o["range"][1] > 0 and free and len(parts) >= 5:
+        face = [int(x) for x in parts[-4:]]
+        if face[0] > 0 and max(face[2:]) > 0:
+            return around_face(face, o, size, target, rng)
+    if not o["random"]:
+        return resized, ((resized[0] - bucket[0]) // 2, (resized[1] - bucket[1]) // 2)
+    resized = size if free else resized
+    x = rng.below(resized[0] - bucket[0] + 1)
+    return resized, (x, rng.below(resized[1] - bucket[1] + 1))
+
+
+def check_cuts(driver, score, rng, n):
+    questions, wants = [], []
+    for _ in range(n):
+        size = random_image(rng)
+        target = rng.choice([(512, 512), (512, 768), (256, 256), (64, 128)])
+        face = rng.choice(["", "_1_2_3", "_%d_%d_%d_%d" % tuple(rng.randint(0, 1500) for _ in range(4)),
+                           "_%d_%d_%d_%d" % (size[0] // 2, size[1] // 3, 200, 150)])
+        least = rng.choice([0, 0, 1.0, 2.0, 0.5])
+        o = dict(random=rng.randrange(2), range=(least, least * rng.choice([1, 1.5, 3])), bucketed=rng.randrange(2),
+                 seed=rng.randrange(2**32), epoch=rng.randint(1, 9), sample=rng.randrange(2**32))
+        path = f"dir/a{face}.png"
+        questions.append("cut %d %r %r %d %d %d %d %d %d %d %d %s" % (
+            o["random"], *o["range"], o["bucketed"], *size, *target, o["seed"], o["epoch"], o["sample"], to_hex(path)))
+        try:
+            (w, h), (x, y) = choose_cut(path, o, size, target)
+            wants.append(f"{w}x{h} {x},{y}")
+        except TypeError:  # a picture that fits no bucket
+            wants.append("error")
+    for question, got, want in zip(questions, driver.ask(questions), wants):
+        score.compare(question, got, want)
+
+
+def check_colors(driver, score, rng):
+    for _ in range(2000):
+        key = (rng.randrange(2**32), rng.randint(1, 9), rng.randrange(2**32))
+        draws = caption_rules.Stream(*key, 9)
+        changed, which, u = draws.random(), draws.random(), draws.random()
+        shift = -8 + 16 * u
+        shift = shift + 180 if shift < 0 else shift
+        want = (shift, 1.0) if changed <= 0.33 and which > 0.5 else \
+            (0.0, 0.95 + (1.05 - 0.95) * u) if changed <= 0.33 else (0.0, 1.0)
+        got = tuple(float.fromhex(x) for x in driver.ask(["colors %d %d %d" % key])[0].split())
+        score.compare(f"colors {key}", got, want)
+    with tempfile.TemporaryDirectory() as top:
+        path, out = os.path.join(top, "in"), os.path.join(top, "out")
+        pixels = np.random.default_rng(3).integers(0, 256, (1, 300000, 3), np.uint8)
+        pixels[0, :4096] = np.stack(np.meshgrid(*[np.arange(16) * 17] * 3), -1).reshape(-1, 3)
+        pixels.tofile(path)
+        for hue, gamma in [(0.5, 1), (7.99, 1), (172.3, 1), (179.9, 1), (3.0, 1), (0, 0.95), (0, 1.05), (0, 1.0123), (0, 0.999)]:
+            if hue > 0:
+                hsv = cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV)
+                hsv[:, :, 0] = (hsv[:, :, 0] + hue) % 180
+                want = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
+            else:
+                want = np.clip(pixels**gamma, 0, 255).astype(np.uint8)
+            driver.ask([f"recolor {hue} {gamma} {to_hex(path)} {to_hex(out)}"])
+            got = np.fromfile(out, np.uint8).reshape(pixels.shape)
+            score.compare(f"recolor {hue} {gamma}", int((got != want).sum()), 0)
+
+
 # ---- folders -------------------------------------------------------------------------------------
 
 def png():
@@ -244,7 +383,7 @@ def make_tree(rng, base, extension):
         os.makedirs(folder, exist_ok=True)
         for _ in range(rng.randint(0, 6)):
             stem = random_text(rng, ["a", "B", "_", "1", ".", " ", "\u00e9", "[", "*"], 6) or "x"
-            ending = rng.choice(EXTENSIONS + [".Png", ".md", ".webp", "x"])
+            ending = rng.choice(EXTENSIONS[:4] + [".PNG", ".JPG", ".JPEG", ".Png", ".md", "x"])
             with open(os.path.join(folder, stem + ending), "wb") as f:
                 f.write(png())
             if rng.random() < 0.6:
@@ -280,9 +419,8 @@ def list_subsets(base, extension):
         parsed = parse_name(name)
         if not os.path.isdir(folder) or parsed is None or parsed[0] < 1:
             continue
-        paths = []
-        for ending in EXTENSIONS:
-            paths += glob.glob(os.path.join(glob.escape(folder), "*" + ending))
+        paths = [p for p in glob.glob(os.path.join(glob.escape(folder), "*"))
+                 if os.path.splitext(p)[1].lower() in EXTENSIONS]
         images = []
         for path in sorted(set(paths)):
             caption = read_caption(path, extension)
@@ -370,6 +508,9 @@ def main():
     check_buckets(driver, score, rng, 100000)
     check_names(driver, score, rng, 20000)
     check_captions(driver, score, rng, 20000)
+    check_processing(driver, score, random.Random(7), 20000)
+    check_cuts(driver, score, random.Random(8), 20000)
+    check_colors(driver, score, random.Random(9))
     check_trees(driver, score, rng, 300)
     shared = os.path.join(os.environ.get("DR_SHARED", ""), "dreambooth")
     folder = sys.argv[2] if len(sys.argv) == 3 else shared

@@ -220,6 +220,7 @@ static void mistakes_are_named_with_their_place(void **state)
         {SUBSET "num_repeats = 0", "no subset with num_repeats of 1 or more", DR_INVALID},
         {SUBSET "metadata_file = 'x.json'",
          "metadata_file (fine-tuning subsets) is for train_network", DR_UNSUPPORTED},
+        {SUBSET "face_crop_aug_range = [2.0, 1.0]", "the lesser first", DR_INVALID},
         {SUBSET "conditioning_data_dir = 'x'", "conditioning_data_dir", DR_UNSUPPORTED},
         {"a = [", "x.toml:1:6: ", DR_FORMAT},
     };
