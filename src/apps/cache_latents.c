@@ -1,6 +1,7 @@
 /*
  * cache_latents - fills the latent cache that a training with the same options will read.
  */
+#include "apps/config_file.h"
 #include "apps/threads.h"
 #include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
@@ -28,9 +29,13 @@ static dr_status fill(const dr_options *o, dr_dist *d)
 static dr_status read_options(dr_options *o, int argc, char **argv)
 {
     DR_TRY(dr_options_parse(o, argc - 1, (const char *const *)(argv + 1)));
+    if (o->help) {
+        return DR_OK;
+    }
+    DR_TRY(dr_config_file_read(o));
     o->values[DR_OPT_cache_latents_to_disk].i = 1;
     o->values[DR_OPT_cache_latents_to_disk].given = true;
-    return o->help ? DR_OK : dr_options_check_without(o, DR_WITHOUT_OUTPUT);
+    return dr_options_check_without(o, DR_WITHOUT_OUTPUT);
 }
 
 static dr_status run(const dr_options *o, dr_status usage)

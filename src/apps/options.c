@@ -310,7 +310,7 @@ static void apply_implications(dr_options *o)
 
 dr_status dr_options_check(dr_options *o)
 {
-    return dr_options_check_without(o, 0);
+    return dr_options_check_without(o, dr_opt_flag(o, DR_OPT_debug_dataset) ? DR_WITHOUT_MODEL : 0);
 }
 
 dr_status dr_options_check_without(dr_options *o, unsigned without)

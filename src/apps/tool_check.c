@@ -1,6 +1,7 @@
 #include "apps/tool_check.h"
 
 #include "apps/check_print.h"
+#include "apps/config_file.h"
 #include "apps/train_settings.h"
 #include "base/arena.h"
 #include "data/epoch_plan.h"
@@ -154,6 +155,9 @@ static dr_status run(const check_words *w)
     dr_arena_init(&arena);
     dr_options_init(&o, w->program);
     dr_status st = dr_options_parse(&o, w->n_rest, w->rest);
+    if (st == DR_OK) {
+        st = dr_config_file_read(&o);
+    }
     if (st == DR_OK) {
         st = dr_options_check_without(&o, DR_WITHOUT_MODEL | DR_WITHOUT_OUTPUT);
     }

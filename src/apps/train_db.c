@@ -2,6 +2,7 @@
  * train_db - DreamBooth training: options, ranks, backend, exit code.
  */
 #include "apps/config_file.h"
+#include "apps/debug_dataset.h"
 #include "apps/threads.h"
 #include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
@@ -22,7 +23,9 @@ static dr_status train(const dr_options *o, dr_dist *d)
     if (st == DR_OK) {
         st = dr_settings_seed(o, d, &c.seed);
     }
-    if (st == DR_OK) {
+    if (st == DR_OK && dr_opt_flag(o, DR_OPT_debug_dataset)) {
+        st = dr_dist_agree(d, dr_dist_rank(d) == 0 ? dr_debug_dataset(&c) : DR_OK);
+    } else if (st == DR_OK) {
         st = dr_train_run(d, &dr_backend_cpu, &c);
     }
     dr_setting_texts_free(&texts);

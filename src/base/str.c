@@ -32,6 +32,21 @@ void dr_str_add(dr_str *s, const char *text)
     dr_str_add_n(s, text, strlen(text));
 }
 
+void dr_str_add_base64(dr_str *s, const void *data, size_t n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *p = data;
+    for (size_t i = 0; i < n; i += 3) {
+        const size_t left = n - i;
+        const uint32_t v = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) |
+                           (left > 2 ? (uint32_t)p[i + 2] : 0);
+        const char quad[4] = {digits[v >> 18 & 63], digits[v >> 12 & 63],
+                              left > 1 ? digits[v >> 6 & 63] : '=',
+                              left > 2 ? digits[v & 63] : '='};
+        dr_str_add_n(s, quad, sizeof quad);
+    }
+}
+
 void dr_str_printf(dr_str *s, const char *fmt, ...)
 {
     va_list ap;

@@ -16,6 +16,8 @@ typedef struct dr_str {
 
 void dr_str_add(dr_str *s, const char *text);
 void dr_str_add_n(dr_str *s, const char *text, size_t n);
+/* n bytes as base64 (RFC 4648), padded. */
+void dr_str_add_base64(dr_str *s, const void *data, size_t n);
 void dr_str_printf(dr_str *s, const char *fmt, ...) DR_PRINTF(2, 3);
 /* The text so far, never NULL. */
 const char *dr_str_get(const dr_str *s);

@@ -468,8 +468,10 @@ void dr_cached_latents_destroy(dr_cached_latents *l)
     if (l == NULL) {
         return;
     }
-    if (l->disk != NULL && close_disk(l) != DR_OK) { /* everything was committed before */
-        dr_error_clear();
+    dr_error_copy record; /* everything was committed, or could not be, which stands in it */
+    dr_error_export(&record);
+    if (l->disk != NULL && close_disk(l) != DR_OK) {
+        dr_error_import(&record);
     }
     for (size_t i = 0; i < l->n; i++) {
         free(l->values[i]);

@@ -63,20 +63,6 @@ int64_t dr_metadata_now(void)
     return (int64_t)time(NULL);
 }
 
-static void add_base64(dr_str *out, const unsigned char *p, size_t n)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < n; i += 3) {
-        const size_t left = n - i;
-        const uint32_t v = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) |
-                           (left > 2 ? (uint32_t)p[i + 2] : 0);
-        const char quad[4] = {digits[v >> 18 & 63], digits[v >> 12 & 63],
-                              left > 1 ? digits[v >> 6 & 63] : '=',
-                              left > 2 ? digits[v & 63] : '='};
-        dr_str_add_n(out, quad, sizeof quad);
-    }
-}
-
 static const char *picture_type(const char *path)
 {
     static const char *const types[][2] = {{"png", "image/png"},   {"jpg", "image/jpeg"},
@@ -107,7 +93,7 @@ static void add_thumbnail(dr_metadata *m, const char *text)
     }
     dr_str url = {0};
     dr_str_printf(&url, "data:%s;base64,", picture_type(text));
-    add_base64(&url, (const unsigned char *)data, n);
+    dr_str_add_base64(&url, data, n);
     dr_metadata_add(m, "modelspec.thumbnail", dr_str_get(&url));
     dr_str_free(&url);
     free(data);
