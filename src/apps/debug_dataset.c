@@ -23,13 +23,13 @@ static bool is_flipped(const dr_debug_view *v, const dr_sample_ref *ref)
     return dr_philox_uniform(&stream) < 0.5f;
 }
 
-static dr_status load(const dr_dataset_image *im, bool flip, dr_image *img)
+static dr_status load(const dr_dataset_image *im, const dr_sample_use *use, dr_image *img)
 {
     int w = im->fit.bucket.w;
     int h = im->fit.bucket.h;
     size_t n = (size_t)w * (size_t)h * 3;
     float *pixels = dr_xcalloc(n, sizeof *pixels);
-    dr_status st = dr_sample_pixels(im, flip, pixels);
+    dr_status st = dr_sample_pixels_of(im, use, pixels);
     if (st == DR_OK) {
         st = dr_image_alloc(img, w, h);
     }
@@ -47,7 +47,8 @@ dr_status dr_debug_sample(const dr_debug_view *v, uint32_t i, dr_image *img, dr_
     bool flip = is_flipped(v, ref);
     size_t n_tokens = 0;
     dr_str caption = {0};
-    DR_TRY(load(im, flip, img));
+    const dr_sample_use use = {v->c->seed, 1, ref->sample, flip};
+    DR_TRY(load(im, &use, img));
     dr_caption_process(
         &v->dataset->subsets[im->subset].options->captions, im->caption,
         &(dr_caption_use){

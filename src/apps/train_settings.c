@@ -35,6 +35,7 @@ static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_trai
                       : strcmp(dtype, "bf16") == 0 ? DR_BF16
                                                    : DR_F32;
     c->keep_latent_draw = strcmp(dr_opt_str(o, DR_OPT_latent_cache_content), "latents") == 0;
+    c->text_cache_bytes = (size_t)dr_opt_int(o, DR_OPT_text_encoder_cache_mib) << 20;
     c->vae_batch_size = (uint32_t)dr_opt_int(o, DR_OPT_vae_batch_size);
 }
 

@@ -274,8 +274,10 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                      .a = &in->target_latent,
                                      .b = &in->target_noise,
                                      .y = &out->target}));
-    DR_TRY(text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval, &in->ids,
-                        &out->context));
+    DR_TRY(o->states != NULL
+               ? dr_upload(cx, &out->context, o->states)
+               : text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval,
+                              &in->ids, &out->context));
     DR_TRY(weigh_positions(cx, in, &out->context));
     DR_TRY(dr_unet_forward(cx, net->unet_run, &out->noisy, &in->t, &out->context, &out->pred));
     DR_TRY(dr_mse(cx, &(dr_mse_args){.pred = &out->pred,

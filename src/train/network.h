@@ -71,7 +71,9 @@ typedef struct dr_leaf_shape {
 dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame f, dr_leaf_shape s);
 
 typedef struct dr_leaf_options {
-    bool train_text_encoder;  /* in this step */
+    bool train_text_encoder; /* in this step */
+    const void *states; /* of a frozen text encoder, on the host, as dr_leaf_output.context without
+                           weights; NULL: they are computed */
     const dr_grad_sink *sink; /* ranges of the trained part, from its start; NULL: none */
 } dr_leaf_options;
 

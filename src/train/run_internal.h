@@ -10,6 +10,7 @@
 #include "train/dump.h"
 #include "train/latents.h"
 #include "train/network.h"
+#include "train/text_cache.h"
 #include "train/optimizer.h"
 #include "train/train.h"
 
@@ -35,6 +36,7 @@ typedef struct dr_run {
     dr_reducer *reducer;
     dr_pool *pool;
     dr_dump *dump;
+    dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
     dr_progress progress;
     uint32_t n_leaves; /* of a step, over all ranks */
     uint32_t steps_per_epoch;

@@ -15,6 +15,78 @@ static void report_ready(void *user, int64_t begin, int64_t end)
     dr_reducer_ready(user, begin, end);
 }
 
+static size_t state_bytes(const dr_run *r, const dr_context *cx)
+{
+    return (size_t)(dr_context_length(&r->net) * r->net.clip.config.width) *
+           dr_dtype_size(cx->backend->compute);
+}
+
+/* Whether the states of these captions follow from ids of full length alone, and may be kept. */
+static bool may_keep(dr_run *r, const dr_leaf_text *captions)
+{
+    if (r->c->text_cache_bytes == 0 || captions->weights != NULL ||
+        captions->length != DR_TOKEN_ROW) {
+        return false;
+    }
+    if (r->text_cache == NULL) {
+        r->text_cache =
+            dr_text_cache_create(r->c->text_cache_bytes, (size_t)r->c->n_token_rows * DR_TOKEN_ROW);
+    }
+    return true;
+}
+
+static const int32_t *ids_of(const dr_run *r, const dr_leaf_text *captions, uint32_t i)
+{
+    return captions->ids + (size_t)i * (size_t)r->c->n_token_rows * DR_TOKEN_ROW;
+}
+
+/* States of all n captions from the cache, one after the other, or NULL; the caller frees them. */
+static char *find_states(const dr_run *r, const dr_context *cx, uint32_t n,
+                         const dr_leaf_text *captions)
+{
+    size_t bytes = state_bytes(r, cx);
+    char *all = dr_xcalloc(n, bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        const void *one = dr_text_cache_find(r->text_cache, ids_of(r, captions, i));
+        if (one == NULL) {
+            free(all);
+            return NULL;
+        }
+        memcpy(all + i * bytes, one, bytes);
+    }
+    return all;
+}
+
+static dr_status keep_states(dr_run *r, dr_context *cx, const dr_tensor *context,
+                             const dr_leaf_text *captions)
+{
+    size_t bytes = state_bytes(r, cx);
+    uint32_t n = (uint32_t)context->dim[0];
+    char *all = dr_xcalloc(n, bytes);
+    dr_status st = dr_download(cx, context, all);
+    for (uint32_t i = 0; st == DR_OK && i < n; i++) {
+        dr_text_cache_add(r->text_cache, ids_of(r, captions, i), all + i * bytes, bytes);
+    }
+    free(all);
+    return st;
+}
+
+/* dr_leaf_run, with kept states where the text encoder is frozen. */
+static dr_status run_networks(dr_run *r, dr_context *cx, const dr_leaf_input *in,
+                              const dr_leaf_text *captions, dr_leaf_options *o, dr_frame f,
+                              dr_leaf_output *out)
+{
+    bool keeps = !o->train_text_encoder && may_keep(r, captions);
+    char *states = keeps ? find_states(r, cx, (uint32_t)in->latents.dim[0], captions) : NULL;
+    o->states = states;
+    dr_status st = dr_leaf_run(cx, &r->net, in, o, f, out);
+    if (st == DR_OK && keeps && states == NULL) {
+        st = keep_states(r, cx, &out->context, captions);
+    }
+    free(states);
+    return st;
+}
+
 static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const dr_leaf *leaf,
                           uint32_t epoch, bool text, bool dump, double *loss)
 {
@@ -37,12 +109,12 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     if (st == DR_OK) {
         st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &captions, &in, &host);
     }
-    dr_leaf_text_free(&captions);
     r->data_s += dr_now_s() - t0;
     if (st == DR_OK) {
-        st = dr_leaf_run(cx, &r->net, &in,
-                         &(dr_leaf_options){.train_text_encoder = text, .sink = &sink}, f, &out);
+        st = run_networks(r, cx, &in, &captions,
+                          &(dr_leaf_options){.train_text_encoder = text, .sink = &sink}, f, &out);
     }
+    dr_leaf_text_free(&captions);
     if (st == DR_OK) {
         st = dr_download(cx, &out.loss, losses);
     }

@@ -282,6 +282,7 @@ static void release(dr_run *r)
     dr_optimizer_destroy(r->optimizer);
     dr_network_deinit(&r->net);
     dr_model_file_close(r->file);
+    dr_text_cache_destroy(r->text_cache);
     dr_dump_destroy(r->dump);
     dr_tokenizer_destroy(r->tokenizer);
     dr_arena_deinit(&r->arena);

@@ -30,8 +30,9 @@ typedef struct dr_train_config { /* strings outlive the run */
     int64_t dump_steps;
     const char *cache_dir; /* HDF5 latent cache; NULL: none */
     bool cache_latents;
-    bool keep_latent_draw; /* --latent_cache_content latents */
-    dr_dtype latent_dtype; /* --latent_cache_dtype */
+    bool keep_latent_draw;   /* --latent_cache_content latents */
+    dr_dtype latent_dtype;   /* --latent_cache_dtype */
+    size_t text_cache_bytes; /* --text_encoder_cache_mib */
     uint32_t vae_batch_size;
     uint32_t batch_size;
     int accumulation;

@@ -160,6 +160,12 @@ frozen_text_encoder() {
     train c "${small[@]}" "${stopped[@]}"
     ranks 3 d "${small[@]}" "${stopped[@]}"
     same_models c/last d/last
+    # what the frozen encoder gave is kept, or computed anew each time
+    train e "${small[@]}" "${frozen[@]}" --text_encoder_cache_mib 0
+    same_models a/last e/last
+    train f "${small[@]}" "${frozen[@]}" --text_encoder_cache_mib 1 --train_batch_size 3 --max_train_steps 6
+    train g "${small[@]}" "${frozen[@]}" --text_encoder_cache_mib 0 --train_batch_size 3 --max_train_steps 6
+    same_models f/last g/last
 }
 
 dumps_of_ranks() {
