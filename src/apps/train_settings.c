@@ -75,6 +75,7 @@ static dr_subset_options subset_settings(const dr_options *o, const dr_setting_t
                      .warmup_steps = dr_opt_float(o, DR_OPT_token_warmup_step)},
         .caption_extension = texts->caption_extension,
         .flip_aug = dr_opt_flag(o, DR_OPT_flip_aug),
+        .mask_dir = dr_opt_str(o, DR_OPT_conditioning_data_dir),
         .color_aug = dr_opt_flag(o, DR_OPT_color_aug),
         .random_crop = dr_opt_flag(o, DR_OPT_random_crop),
     };
@@ -121,6 +122,7 @@ static dr_status dataset_file_settings(const dr_options *o, dr_setting_texts *te
     texts->defaults = (dr_dataset_defaults){.buckets = data->buckets,
                                             .batch_size = dr_opt_int(o, DR_OPT_train_batch_size),
                                             .repeats = 1,
+                                            .masked_loss = dr_opt_flag(o, DR_OPT_masked_loss),
                                             .subset = texts->subset};
     texts->defaults.subset.picture = &texts->picture;
     data->folders.train_data_dir = NULL;
@@ -223,6 +225,7 @@ static void run_settings(const dr_options *o, dr_train_config *c)
     c->checkpointing = dr_opt_flag(o, DR_OPT_gradient_checkpointing);
     c->loader_threads = (int)dr_opt_int(o, DR_OPT_max_data_loader_n_workers);
     c->n_token_rows = (int)dr_opt_int_or(o, DR_OPT_max_token_length, 75) / 75;
+    c->masked_loss = dr_opt_flag(o, DR_OPT_masked_loss);
     c->weighted_captions = dr_opt_flag(o, DR_OPT_weighted_captions);
     c->no_token_padding =
         o->program == DR_PROGRAM_TRAIN_DB && dr_opt_flag(o, DR_OPT_no_token_padding);

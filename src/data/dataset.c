@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "data/folders_internal.h"
+#include "data/mask.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,32 @@ static dr_status set_repeats(builder *b, size_t from, size_t n_train, dr_dataset
     return DR_OK;
 }
 
+/* Sizes are compared before training starts. */
+static dr_status check_mask(const builder *b, const dr_dataset_image *image)
+{
+    const dr_picture_options *how = image->picture != NULL ? image->picture : &dr_picture_defaults;
+    dr_size_px size = {0, 0};
+    DR_TRY(b->o->folders.probe(image->mask, &how->decode, &size));
+    if (size.w != image->size.w || size.h != image->size.h) {
+        DR_FAIL(DR_FORMAT, "%s: the mask is %dx%d pixels, its picture %s is %dx%d", image->mask,
+                size.w, size.h, image->path, image->size.w, image->size.h);
+    }
+    return DR_OK;
+}
+
+static dr_status find_masks(builder *b, dr_arena *arena, dr_dataset *d)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        dr_dataset_image *image = &b->images[i];
+        if (image->options->mask_dir != NULL) {
+            DR_TRY(dr_mask_find(arena, image->options->mask_dir, image->path, &image->mask));
+            DR_TRY(check_mask(b, image));
+            d->masked = true;
+        }
+    }
+    return DR_OK;
+}
+
 static void count_images(builder *b, dr_dataset *d)
 {
     d->images = b->images;
@@ -222,6 +249,7 @@ static dr_status build(builder *b, dr_arena *arena, dr_dataset *out)
         DR_TRY(set_repeats(b, from, n_train, out));
     }
     DR_TRY(report_unfit(b, out));
+    DR_TRY(find_masks(b, arena, out));
     count_images(b, out);
     build_buckets(b, arena, out);
     return DR_OK;

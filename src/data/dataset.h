@@ -27,6 +27,7 @@ typedef struct dr_dataset_image {
     uint32_t first_sample;
     const dr_subset_options *options; /* NULL: nothing is augmented */
     bool unbucketed;                  /* its dataset has no buckets                              */
+    const char *mask;                 /* its mask picture; NULL: all of it counts */
     float loss_weight;                /* 1, or prior_loss_weight of regularisation pictures */
     bool is_reg;
 } dr_dataset_image;
@@ -56,6 +57,7 @@ typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_
     size_t n_skipped;       /* bad pictures left out */
     double mean_aspect_error;
     bool bucketed; /* --enable_bucket, in any part */
+    bool masked;   /* some picture has a mask */
     bool flips;    /* some subset has flip_aug */
     bool varies;   /* some subset crops or colours at random: its latents cannot be cached */
 } dr_dataset;

@@ -334,6 +334,7 @@ static settings of_command_line(const dr_dataset_defaults *d)
         .resolution = {d->buckets.resolution.w, d->buckets.resolution.h},
         .network_multiplier = 1.0,
         .flip_aug = d->subset.flip_aug,
+        .conditioning_data_dir = d->subset.mask_dir,
         .color_aug = d->subset.color_aug,
         .random_crop = d->subset.random_crop,
         .face_crop_aug_range = {d->subset.face_least, d->subset.face_most},
@@ -363,7 +364,8 @@ static dr_status refuse_unbuilt(const reader *r, const scope *s, const settings 
         const char *what;
     } rows[] = {
         {v->metadata_file != NULL, "metadata_file (fine-tuning subsets) is for train_network"},
-        {v->conditioning_data_dir != NULL, "conditioning_data_dir (ControlNet, mask pictures)"},
+        {v->conditioning_data_dir != NULL && !r->defaults->masked_loss,
+         "conditioning_data_dir without --masked_loss (ControlNet)"},
         {v->custom_attributes != NULL && v->custom_attributes->n > 0, "custom_attributes"},
         {v->network_multiplier < 1.0 || v->network_multiplier > 1.0, "network_multiplier"},
         {v->cache_info, "cache_info"},
@@ -418,6 +420,7 @@ static dr_status take_options(const reader *r, const scope *s, const settings *v
                      .warmup_steps = v->token_warmup_step},
         .caption_extension = v->caption_extension,
         .flip_aug = v->flip_aug,
+        .mask_dir = v->conditioning_data_dir,
         .color_aug = v->color_aug,
         .random_crop = v->random_crop,
         .face_least = v->face_crop_aug_range[0],

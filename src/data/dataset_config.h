@@ -15,6 +15,7 @@
 typedef struct dr_dataset_defaults { /* what the command line says; it outlives the dataset */
     dr_bucket_options buckets;       /* resolution {0, 0}: not given */
     int64_t batch_size;              /* --train_batch_size */
+    bool masked_loss;                /* --masked_loss: mask pictures may be named */
     int64_t repeats;                 /* --dataset_repeats; 1 */
     dr_subset_options subset;        /* caption_extension and picture not NULL */
 } dr_dataset_defaults;

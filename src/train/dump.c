@@ -124,6 +124,9 @@ dr_status dr_dump_add(dr_dump *d, dr_context *cx, const dr_dump_leaf *leaf)
     DR_TRY(add_tensor(d, cx, "encoder_hidden_states", &leaf->out->context));
     DR_TRY(add_tensor(d, cx, "loss", &leaf->out->loss));
     DR_TRY(add_ids(d, cx, &leaf->in->ids));
+    if (leaf->in->mask.rank > 0) {
+        DR_TRY(add_tensor(d, cx, "loss_mask", &leaf->in->mask));
+    }
     if (leaf->in->token_weights.rank > 0) {
         dr_tensor weights = dr_reshape(&leaf->in->token_weights, 2,
                                        DR_DIMS(n, dr_numel(&leaf->in->token_weights) / n));

@@ -270,6 +270,11 @@ static uint32_t entry_of(const dr_latents *l, size_t image, uint32_t epoch, uint
     return (uint32_t)(image * n_sides(l) + (flip ? 1 : 0));
 }
 
+bool dr_latents_flips(const dr_latents *l, size_t image, uint32_t epoch, uint64_t sample)
+{
+    return entry_of(l, image, epoch, sample) % n_sides(l) == 1;
+}
+
 bool dr_latents_announce(dr_latents *l, size_t image, uint32_t epoch, uint64_t sample)
 {
     return l->prefetch != NULL && announce(l, entry_of(l, image, epoch, sample), epoch, sample);

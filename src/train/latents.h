@@ -53,6 +53,8 @@ DR_MUST_USE dr_status dr_latents_get(dr_latents *l, size_t image, uint32_t epoch
 bool dr_latents_announce(dr_latents *l, size_t image, uint32_t epoch, uint64_t sample);
 /* Whether pictures are decoded ahead at all. */
 bool dr_latents_reads_ahead(const dr_latents *l);
+/* Whether that use is mirrored. */
+bool dr_latents_flips(const dr_latents *l, size_t image, uint32_t epoch, uint64_t sample);
 /* Host memory held by cached latents, and device memory held by the VAE. */
 size_t dr_latents_bytes(const dr_latents *l);
 

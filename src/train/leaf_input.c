@@ -3,6 +3,7 @@
  * by (seed, purpose, epoch, sample), so it is the same on any rank and in any order.
  */
 #include "base/philox.h"
+#include "data/mask.h"
 #include "train/run_internal.h"
 
 #include <stdlib.h>
@@ -64,6 +65,30 @@ static dr_status upload(dr_context *cx, const dr_leaf_input *in, const leaf_arra
     return dr_upload(cx, &in->weight, a->factors + WEIGHT * n);
 }
 
+/* The masks of a leaf's pictures, mirrored and cut like them. */
+static dr_status fill_masks(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint32_t epoch,
+                            const dr_tensor *mask)
+{
+    if (mask->rank == 0) {
+        return DR_OK;
+    }
+    size_t plane = (size_t)(mask->dim[1] * mask->dim[2]);
+    float *values = dr_xcalloc(leaf->n * plane, sizeof *values);
+    dr_status st = DR_OK;
+    for (uint32_t i = 0; i < leaf->n && st == DR_OK; i++) {
+        const dr_sample_ref *ref = &leaf->samples[i];
+        const dr_sample_use use = {.seed = r->c->seed, .epoch = epoch, .sample = ref->sample};
+        st = dr_mask_load(&r->dataset.images[ref->image], &use,
+                          dr_latents_flips(r->latents, ref->image, epoch, ref->sample),
+                          values + i * plane);
+    }
+    if (st == DR_OK) {
+        st = dr_upload(cx, mask, values);
+    }
+    free(values);
+    return st;
+}
+
 dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint32_t epoch,
                            uint64_t step_samples, const dr_leaf_text *text, dr_leaf_input *in,
                            const dr_leaf_host *host)
@@ -85,6 +110,9 @@ dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint3
     }
     if (st == DR_OK) {
         st = upload_text(cx, in, text);
+    }
+    if (st == DR_OK) {
+        st = fill_masks(r, cx, leaf, epoch, &in->mask);
     }
     free(a.latents);
     free(a.noise);

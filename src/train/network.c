@@ -123,6 +123,9 @@ dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame 
     in.target_latent = dr_new_like(cx, f, &in.signal);
     in.weight = dr_new_like(cx, f, &in.signal);
     in.ids = dr_new_typed(cx, f, DR_I32, 2, DR_DIMS(n * net->o.n_rows, s.length));
+    if (net->o.masked) {
+        in.mask = dr_new_typed(cx, f, compute, 3, DR_DIMS(n, s.h, s.w));
+    }
     if (net->o.weighted) {
         in.token_weights =
             dr_new_typed(cx, f, compute, 1, DR_DIMS(n * joined_length(net, &in.ids)));
@@ -283,6 +286,7 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
     DR_TRY(dr_mse(cx, &(dr_mse_args){.pred = &out->pred,
                                      .target = &out->target,
                                      .weight = &in->weight,
+                                     .mask = in->mask.rank > 0 ? &in->mask : NULL,
                                      .loss = &out->loss,
                                      .dpred = &dpred}));
     return backward(cx, net, in, o, f, out, &dpred);

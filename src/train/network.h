@@ -23,6 +23,7 @@ typedef struct dr_network_options {
     int clip_skip; /* 1: none */
     int n_rows;    /* of 77 tokens per caption: 1, 2, 3 */
     bool weighted; /* captions have a weight for each position */
+    bool masked;   /* the loss has a weight for each latent pixel */
 } dr_network_options;
 
 typedef struct dr_network {
@@ -56,6 +57,7 @@ typedef struct dr_leaf_input {             /* all on the device */
     dr_tensor target_noise, target_latent; /* (N): target = a noise + b latent: 1, 0 for epsilon */
     dr_tensor weight;                      /* (N): loss weight / samples of the step */
     dr_tensor ids;                         /* (N*n_rows,77) I32, or (N,length) */
+    dr_tensor mask;                        /* (N,H,W), with a masked loss */
     dr_tensor token_weights, token_zeros;  /* (N*context length), with weighted captions */
 } dr_leaf_input;
 

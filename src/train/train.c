@@ -67,13 +67,18 @@ static dr_status open_model(dr_run *r)
                                               .checkpointing = c->checkpointing,
                                               .clip_skip = c->clip_skip,
                                               .n_rows = c->n_token_rows,
-                                              .weighted = c->weighted_captions});
+                                              .weighted = c->weighted_captions,
+                                              .masked = c->masked_loss});
     return dr_dist_agree(r->dist, st);
 }
 
 static dr_status open_latents(dr_run *r, bool fill_only)
 {
     const dr_train_config *c = r->c;
+    if (c->masked_loss && !r->dataset.masked) {
+        DR_FAIL(DR_INVALID, "--masked_loss: no mask pictures: give --conditioning_data_dir, or "
+                            "conditioning_data_dir in the dataset file");
+    }
     if (c->cache_latents && r->dataset.varies) {
         DR_FAIL(DR_INVALID,
                 "--cache_latents: color_aug, random_crop and face_crop_aug_range give a "

@@ -42,6 +42,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     uint64_t seed;      /* the same on all ranks */
     bool checkpointing;
     int n_token_rows; /* 1, 2, 3: 75, 150, 225 tokens */
+    bool masked_loss;
     bool weighted_captions;
     bool no_token_padding;     /* with one row only */
     int clip_skip;             /* 1: none */

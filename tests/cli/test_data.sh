@@ -185,6 +185,24 @@ augmentation() {
     refused 64 'its latent cannot be kept' 1 "${options[@]}" --cache_latents --face_crop_aug_range 1,2
 }
 
+masked_loss() {
+    few_pictures few
+    local options=(--train_data_dir few --max_train_epochs 1 --train_batch_size 2)
+    train plain "${options[@]}"
+    mkdir masks
+    cp few/1_sks/00.png few/1_sks/01.png masks
+    train a "${options[@]}" --masked_loss --conditioning_data_dir masks
+    train b "${options[@]}" --masked_loss --conditioning_data_dir masks --cache_latents
+    differ a/last/$unet plain/last/$unet
+    picture masks/01.png 64 32
+    refused 65 'the mask is 64x32 pixels, its picture few/1_sks/01.png is 128x96' 1 "${options[@]}" \
+        --masked_loss --conditioning_data_dir masks
+    rm masks/01.png
+    refused 65 '01.png: no mask picture 01.png' 1 "${options[@]}" --masked_loss --conditioning_data_dir masks
+    refused 64 'no mask pictures' 1 "${options[@]}" --masked_loss
+    refused 64 '--conditioning_data_dir needs --masked_loss too' 1 "${options[@]}" --conditioning_data_dir masks
+}
+
 check 'files of options' option_files
 check 'options written to a file' written_option_files
 check 'two datasets of different sizes and batches' two_datasets
@@ -192,4 +210,5 @@ check 'mistakes in dataset files' dataset_mistakes
 check 'prefix, separators, warm-up, wildcards' caption_options
 check 'caption files and their encodings' caption_files
 check 'random crops, faces, colours' augmentation
+check 'masked loss' masked_loss
 finish

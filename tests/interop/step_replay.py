@@ -37,7 +37,7 @@ class Dump:
 
 
 def split_leaves(tensors):
-    names = MICRO_BATCH + tuple(k for k in ("token_weights",) if k in tensors or k + ".leaf0" in tensors)
+    names = MICRO_BATCH + tuple(k for k in ("token_weights", "loss_mask") if k in tensors or k + ".leaf0" in tensors)
     leaves = sorted({int(k.rpartition(".leaf")[2]) for k in tensors if ".leaf" in k})
     if not leaves:
         return [{k: tensors[k] for k in names}] if "latents" in tensors else []
@@ -110,7 +110,10 @@ class Replay:
             noisy = self.schedule.add_noise(g["latents"], g["noise"], g["timesteps"])
             target = self.target(g["latents"], g["noise"], g["timesteps"])
             pred = unet(g["noisy_latents"].double(), g["timesteps"], states).sample
-            loss = (pred - g["target"].double()).square().mean((1, 2, 3))
+            squares = (pred - g["target"].double()).square()
+            if "loss_mask" in g:
+                squares = squares * g["loss_mask"].double()[:, None]
+            loss = squares.mean((1, 2, 3))
             step_loss = (loss * g["loss_weights"].double()).sum() / dump.number("global_batch")
             step_loss.backward()
             total += step_loss.item()

@@ -36,6 +36,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import h5py
 import numpy as np
+import PIL.Image
 import torch
 import diffusers
 import transformers
@@ -91,7 +92,7 @@ class Case:
              f"--max_train_steps={STEPS}", f"--seed={self.seed}", f"--learning_rate={self.lr}", f"--save_model_as={self.save}",
              f"--train_batch_size={self.batch}", f"--gradient_accumulation_steps={self.accumulation}",
              f"--max_grad_norm={self.max_grad_norm}", f"--lr_scheduler={self.schedule[0]}",
-             f"--lr_warmup_steps={self.schedule[1]}", f"--prior_loss_weight={self.prior}", *self.flags]
+             f"--lr_warmup_steps={self.schedule[1]}", f"--prior_loss_weight={self.prior}", *(f.replace("MASKS", place.masks) for f in self.flags)]
         a += [f"--reg_data_dir={reg}"] if reg else []
         a += ["--v2"] if sizes_of(self.model)["v2"] else []
         a += ["--v_parameterization"] if self.v_prediction else []
@@ -134,6 +135,7 @@ CASES = [
     Case("sd1 odd, weighted captions of 150 tokens", model="sd1-odd", data="weighted", batch=2, tokens=150,
          flags=("--weighted_captions",)),
     Case("sd2 v, weighted captions, two ranks", model="sd2-v", data="weighted", ranks=2, flags=("--weighted_captions",)),
+    Case("sd1, masked loss, flips", batch=2, flip=True, flags=("--masked_loss", "--conditioning_data_dir=MASKS")),
     Case("sd1, captions without padding", data="captions", batch=2, flags=("--no_token_padding",)),
     Case("from a single file of our own", model="single", resolution=128, batch=2, save="diffusers_safetensors"),
 ]
@@ -201,6 +203,13 @@ class Place:
         photo_folders.write_folder(base("weighted"), "1_sks cat", "cat2", 5, captions=weighted)
         photo_folders.write_folder(base("shapes"), "3_sks can", "can", 6, aspects=(1.0, 3.0, 0.3, 1.1))
         photo_folders.write_folder(base("shapes"), "1_sks backpack", "backpack", 2, aspects=(0.25, 2.0))
+        self.masks = base("masks")
+        os.makedirs(self.masks)
+        for i, path in enumerate(sorted(glob.glob(os.path.join(base("plain"), "*", "*.[jp]*g")))):
+            size = PIL.Image.open(path).size
+            mask = np.random.default_rng(i).integers(0, 256, (size[1], size[0], 3), np.uint8)
+            mask[: size[1] // 2, :, 0] //= 4
+            PIL.Image.fromarray(mask).save(os.path.join(self.masks, os.path.splitext(os.path.basename(path))[0] + ".png"))
         self.data = {"plain": (base("plain"), None), "reg": (base("reg"), base("reg class")),
                      "captions": (base("captions"), None), "weighted": (base("weighted"), None), "shapes": (base("shapes"), None)}
 

@@ -221,7 +221,8 @@ static void mistakes_are_named_with_their_place(void **state)
         {SUBSET "metadata_file = 'x.json'",
          "metadata_file (fine-tuning subsets) is for train_network", DR_UNSUPPORTED},
         {SUBSET "face_crop_aug_range = [2.0, 1.0]", "the lesser first", DR_INVALID},
-        {SUBSET "conditioning_data_dir = 'x'", "conditioning_data_dir", DR_UNSUPPORTED},
+        {SUBSET "conditioning_data_dir = 'x'", "conditioning_data_dir without --masked_loss",
+         DR_UNSUPPORTED},
         {"a = [", "x.toml:1:6: ", DR_FORMAT},
     };
     world w;

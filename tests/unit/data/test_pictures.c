@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "data/batch.h"
+#include "data/mask.h"
 #include "data/picture_check.h"
 #include "image/png_write.h"
 
@@ -135,6 +136,36 @@ static void pixels_are_resized_cropped_and_scaled(void **state)
     free(path);
 }
 
+/* The left half counts. */
+static void masks_are_averaged_and_mirrored(void **state)
+{
+    (void)state;
+    dr_image img = {0};
+    assert_ok(dr_image_alloc(&img, 16, 8));
+    for (int i = 0; i < 16 * 8; i++) {
+        img.pixels[3 * i] = i % 16 < 8 ? 255 : i % 16 == 8 ? 204 : 0;
+    }
+    char *path = dr_path_join(dr_test_tmpdir(), "mask.png");
+    assert_ok(dr_png_write(path, &img, NULL, 0));
+    dr_image_free(&img);
+    dr_dataset_image image = {.path = "a.png",
+                              .mask = path,
+                              .size = {16, 8},
+                              .fit = {.bucket = {16, 8}, .resized = {16, 8}}};
+    float got[2];
+    assert_ok(dr_mask_load(&image, NULL, false, got));
+    assert_true(got[0] >= 1.0f && got[0] <= 1.0f);
+    assert_true(fabsf(got[1] - 0.1f) < 1e-6f); /* one of eight columns, 204 / 255 */
+    assert_ok(dr_mask_load(&image, NULL, true, got));
+    assert_true(got[1] >= 1.0f && got[1] <= 1.0f);
+    image.size.w = 17;
+    assert_error(dr_mask_load(&image, NULL, false, got), DR_FORMAT, "the mask is 16x8 pixels");
+    image.mask = NULL;
+    assert_ok(dr_mask_load(&image, NULL, false, got));
+    assert_true(got[1] >= 1.0f && got[1] <= 1.0f);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -142,6 +173,7 @@ int main(void)
         cmocka_unit_test(truncated_photos_are_found),
         cmocka_unit_test(damage_inside_is_found_by_decoding),
         cmocka_unit_test(pixels_are_resized_cropped_and_scaled),
+        cmocka_unit_test(masks_are_averaged_and_mirrored),
     };
     return DR_TEST_MAIN("pictures", tests);
 }
