@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "train/hub.h"
 #include "train/model_file.h"
 
 #include <stdio.h>
@@ -184,10 +185,11 @@ static dr_status save(const dr_optset *o, const dr_model_file *f, const char *pa
     return dr_model_file_save(f, &s);
 }
 
-static dr_status convert(const dr_optset *o, const char *from, const char *to)
+static dr_status convert(const dr_optset *o, dr_arena *paths, const char *from, const char *to)
 {
     dr_model_file *f = NULL;
     dr_model_open_options open = {.path = from, .vae = dr_opt_str(o, CONVERT_vae)};
+    DR_TRY(dr_hub_resolve_model(NULL, paths, &open));
     DR_TRY(settle_flags(o, &open));
     DR_TRY(dr_model_file_open(&open, &f));
     meter m = {.terminal = isatty(STDERR_FILENO) != 0, .start_s = dr_now_s()};
@@ -207,11 +209,14 @@ dr_status dr_tool_convert(int argc, const char *const *argv)
 {
     const char *words[2] = {0};
     dr_optset o;
+    dr_arena paths;
+    dr_arena_init(&paths);
     dr_optset_init(&o, &convert_table, 0);
     dr_status st = dr_tool_words(&o, &text, argc, argv, words);
     if (st == DR_OK && !o.help) {
-        st = convert(&o, words[0], words[1]);
+        st = convert(&o, &paths, words[0], words[1]);
     }
     dr_optset_deinit(&o);
+    dr_arena_deinit(&paths);
     return st;
 }

@@ -115,7 +115,7 @@ def same_state(a, b):
 
 def check_download(bench, files, commit):
     cache = bench.fresh()
-    extra = {"README.md", "unet/extra.bin", "unet/diffusion_pytorch_model.fp16.safetensors"}
+    extra = {"README.md", "unet/extra.txt", "unet/diffusion_pytorch_model.fp16.safetensors"}
     text = bench.expect("a model ID is downloaded", 0, "Stable Diffusion 1.x, Diffusers directory", "tiny/sd1",
                         HF_TOKEN=TOKEN)
     bench.check("the commit and progress are told", f"commit {commit[:12]}" in text and "download 100%" in text, text)
@@ -300,7 +300,7 @@ def main():
             tokenizer = tiny_models.write_tokenizer(sys.argv[1], os.path.join(folder, "tokenizer"), False)
             tiny_models.write_model(source, tiny_models.SD1, tokenizer, 0)
             model = read_folder(source)
-            files = {**model, "README.md": b"a model", "unet/extra.bin": b"x" * 100,
+            files = {**model, "README.md": b"a model", "unet/extra.txt": b"x" * 100,
                      "unet/diffusion_pytorch_model.fp16.safetensors": half(source)}
             commit = bench.hub.add("tiny/sd1", files)
             bench.hub.add("tiny/gated", model)
