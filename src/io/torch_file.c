@@ -4,12 +4,14 @@
  */
 #include "io/torch_file_internal.h"
 
-#include "io/json.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_VERSION = 10 /* of the archive format, in torch 2.15 */, METHOD_STORED = 0 };
+enum {
+    MAX_VERSION = 10 /* of the archive format, in torch 2.15 */,
+    METHOD_STORED = 0,
+    MAX_META = 10000
+};
 
 dr_container dr_torch_sniff_bytes(const unsigned char *head, size_t n)
 {
@@ -140,16 +142,6 @@ static dr_torch_file *create(const char *source)
     return f;
 }
 
-/* A copy of a STR; NULL of anything else and of what is no UTF-8. */
-static const char *text_of(dr_torch_file *f, const dr_pickle_value *v)
-{
-    if (v->kind != DR_PICKLE_STR || (v->n > 0 && memchr(v->text, '\0', v->n) != NULL)) {
-        return NULL;
-    }
-    const char *text = dr_arena_strndup(&f->arena, v->n > 0 ? v->text : "", v->n);
-    return dr_json_utf8_valid(text) ? text : NULL;
-}
-
 static void collect_meta(dr_torch_file *f)
 {
     const dr_pickle_value *v = dr_pickle_member(f->root, "metadata");
@@ -158,10 +150,11 @@ static void collect_meta(dr_torch_file *f)
     if (v == NULL || !dr_pickle_pairs(v, &items, &n)) {
         return;
     }
+    n = n < MAX_META ? n : MAX_META;
     f->meta = dr_arena_array(&f->arena, n, sizeof *f->meta);
     for (size_t i = 0; i < n; i++) {
-        const char *key = text_of(f, items[2 * i]);
-        const char *value = key != NULL ? text_of(f, items[2 * i + 1]) : NULL;
+        const char *key = dr_torch_text(f, items[2 * i]);
+        const char *value = key != NULL ? dr_torch_text(f, items[2 * i + 1]) : NULL;
         if (value != NULL) {
             f->meta[f->n_meta++] = (dr_safetensors_meta){key, value};
         }

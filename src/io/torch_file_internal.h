@@ -56,7 +56,8 @@ struct dr_torch_file {
     size_t n;
     dr_safetensors_meta *meta; /* strings of the top-level "metadata" */
     size_t n_meta;
-    pthread_mutex_t lock;              /* guards copies and the unpacked storage */
+    size_t text_bytes;    /* of strings copied from the pickle; at most DR_PICKLE_MAX_BYTES */
+    pthread_mutex_t lock; /* guards copies and the unpacked storage */
     const dr_zip_entry *unpacked_from; /* the compressed storage that was used last */
     unsigned char *unpacked;
 };
@@ -65,6 +66,9 @@ struct dr_torch_file {
 
 /* Fills f->tensors from f->root. */
 DR_MUST_USE dr_status dr_torch_collect(dr_torch_file *f);
+/* A terminated copy of a STR in the arena; NULL of anything else, of what holds NUL or is no
+ * UTF-8, and when copies would take more than a pickle may have. */
+const char *dr_torch_text(dr_torch_file *f, const dr_pickle_value *v);
 /* Checks a PERSISTENT value. */
 DR_MUST_USE dr_status dr_torch_read_id(const dr_torch_file *f, const dr_pickle_value *persistent,
                                        dr_torch_storage_id *out);

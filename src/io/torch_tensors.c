@@ -13,6 +13,7 @@
 
 enum {
     MAX_RANK = 64,           /* torch's own limit */
+    MAX_TENSORS = 100000,    /* a model of the SD family has under 3000 */
     MAX_WRAPPERS = 4,        /* "state_dict" inside "state_dict" has been seen */
     MAX_REPEATED = 64 * 1024 /* elements of a view larger than its storage (expand) */
 };
@@ -355,16 +356,25 @@ static dr_status read_tensor(dr_torch_file *f, dr_torch_tensor *t, const dr_pick
             f->source, t->shown.name, maker->text);
 }
 
+/* One string may stand at many places through the memo: copies are counted. */
+const char *dr_torch_text(dr_torch_file *f, const dr_pickle_value *v)
+{
+    if (v->kind != DR_PICKLE_STR || v->n > DR_PICKLE_MAX_BYTES - f->text_bytes ||
+        (v->n > 0 && memchr(v->text, '\0', v->n) != NULL)) {
+        return NULL;
+    }
+    f->text_bytes += v->n;
+    const char *text = dr_arena_strndup(&f->arena, v->n > 0 ? v->text : "", v->n);
+    return dr_json_utf8_valid(text) ? text : NULL;
+}
+
 static dr_status read_name(dr_torch_file *f, const dr_pickle_value *key, const char **out)
 {
-    if (key->kind != DR_PICKLE_STR || memchr(key->text, '\0', key->n) != NULL) {
-        DR_FAIL(DR_FORMAT, "%s: a tensor of the state_dict has no name (a key that is no string)",
+    *out = dr_torch_text(f, key);
+    if (*out == NULL) {
+        DR_FAIL(DR_FORMAT,
+                "%s: a tensor of the state_dict has no name: its key is no string, or not UTF-8",
                 f->source);
-    }
-    char *name = dr_arena_strndup(&f->arena, key->text, key->n);
-    *out = name;
-    if (!dr_json_utf8_valid(name)) {
-        DR_FAIL(DR_FORMAT, "%s: the name of a tensor is not valid UTF-8: '%s'", f->source, name);
     }
     return DR_OK;
 }
@@ -460,6 +470,10 @@ dr_status dr_torch_collect(dr_torch_file *f)
     size_t n = 0;
     if (!dr_pickle_pairs(dict, &items, &n) || !has_tensor(items, n)) {
         return fail_empty(f, dict);
+    }
+    if (n > MAX_TENSORS) {
+        DR_FAIL(DR_FORMAT, "%s: refused: a state_dict of %zu entries; at most %d are read",
+                f->source, n, MAX_TENSORS);
     }
     f->tensors = dr_arena_array(&f->arena, n, sizeof *f->tensors);
     for (size_t i = 0; i < n; i++) {

@@ -391,6 +391,22 @@ def claims():
     yield "too few strides", one("FloatStorage", 4, 0, [2, 2], [1])
 
 
+def repeats():
+    """(name, pickle): one long string, one tensor and one dictionary, each at many places."""
+    def tensor(place):
+        return Named("torch._utils", "_rebuild_tensor_v2").text + b"((" + b"U\x07storage" + \
+            Named("torch", "FloatStorage").text + b"U\x010U\x03cpuK\x04tQK\x00(" + b"K\x01" * 60 + \
+            b"t(" + b"K\x01" * 60 + b"t\x89}tR" + b"q%c" % place
+
+    text = b"X" + struct.pack("<I", 4 << 20) + b"x" * (4 << 20) + b"q\x02"
+    yield "one name for all", b"\x80\x02}(" + text + tensor(1) + b"h\x02h\x01" * 500_000 + b"u."
+    yield "one tensor for all", b"\x80\x02}(" + b"".join(
+        b"M" + struct.pack("<H", i % 65536) + (tensor(1) if i == 0 else b"h\x01")
+        for i in range(2_000_000)) + b"u."
+    yield "metadata", b"\x80\x02}(U\x08metadata}(" + text + b"U\x01a" + \
+        b"h\x02h\x02" * 1_000_000 + b"uu."
+
+
 def zip_bomb(folder):
     """A small archive whose entry says that it unpacks to 10 GB."""
     path = os.path.join(folder, "bomb.zip")
@@ -422,6 +438,8 @@ def check_hostile(driver, score, folder):
     for name, data in bombs():
         refused(f"bomb, {name}", in_archive(data))
         refused(f"bare bomb, {name}", data)
+    for name, data in repeats():
+        refused(f"repeat, {name}", in_archive(data, [("m/data/0", bytes(16))]))
     for name, data in claims():
         refused(f"claim, {name}", data)
     refused("zip bomb", zip_bomb(folder), ("claims 4026531840 bytes",))
