@@ -248,7 +248,7 @@ def check_cache(driver, score, folder, n=100):
         score.compare(f"attributes {i}",
                       (len(key), attrs["bucket"], attrs["crop"], attrs["vae"], attrs["dtype"],
                        int(attrs["flip"]), len(attrs["xxh3"]), len(attrs)),
-                      (32, b"64x48", b"0,3", b"", b"f32", i % 2, 32, 7))
+                      (32, b"64x48", b"0,3", b"", b"f32", i % 2, 32, 9))
     score.compare("check", driver.run("cache_check", cache, n), (0, f"{n}\n", ""))
     rewrite_by_h5py(files[0])
     score.compare("file rewritten by h5py", driver.run("cache_check", cache, n), (0, f"{n}\n", ""))
