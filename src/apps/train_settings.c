@@ -1,5 +1,6 @@
 #include "apps/train_settings.h"
 
+#include "apps/objective_settings.h"
 #include "base/file.h"
 #include "data/picture_check.h"
 
@@ -242,6 +243,7 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     if (st == DR_OK) {
         st = optimizer_settings(o, c);
     }
+    dr_settings_objective(o, c);
     run_settings(o, c);
     return st;
 }

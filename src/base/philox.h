@@ -23,7 +23,13 @@ typedef enum dr_purpose { /* never renumber: these values are part of what a see
                           DR_RANDOM_CAPTION = 6,  /* caption shuffle, dropout           */
                           DR_RANDOM_SAMPLE = 7,   /* sampling: initial latent           */
                           DR_RANDOM_CROP = 8,     /* random crop                        */
-                          DR_RANDOM_COLOR = 9     /* colour augmentation                */
+                          DR_RANDOM_COLOR = 9,    /* colour augmentation                */
+                          DR_RANDOM_NOISE_STRENGTH =
+                              10,                      /* of noise offset; sizes of noise levels */
+                          DR_RANDOM_NOISE_OFFSET = 11, /* noise offset per channel           */
+                          DR_RANDOM_NOISE_LEVELS = 12, /* multi-resolution noise             */
+                          DR_RANDOM_INPUT_STRENGTH = 13, /* of input perturbation              */
+                          DR_RANDOM_INPUT_NOISE = 14     /* input perturbation                 */
 } dr_purpose;
 
 typedef struct dr_philox {

@@ -23,6 +23,15 @@ dr_status dr_prediction_from_name(const char *name, dr_prediction *out)
             "scheduler: prediction_type is \"%s\", expected \"epsilon\" or \"v_prediction\"", name);
 }
 
+static void accumulate(dr_schedule *s)
+{
+    double product = 1.0;
+    for (int i = 0; i < DR_TRAIN_TIMESTEPS; i++) {
+        product *= (double)(1.0f - s->beta[i]);
+        s->alphas_cumprod[i] = (float)product;
+    }
+}
+
 /*
  * torch.linspace runs from both ends towards the middle with a fused multiply-add; torch.cumprod
  * of f32 on a CPU accumulates in double and rounds each prefix.
@@ -33,15 +42,27 @@ void dr_schedule_init(dr_schedule *s)
     const float start = (float)sqrt(0.00085);
     const float end = (float)sqrt(0.012);
     const float step = (end - start) / (float)(n - 1);
-    double product = 1.0;
     for (int i = 0; i < n; i++) {
         const float root =
             i < n / 2 ? fmaf(step, (float)i, start) : fmaf(-step, (float)(n - 1 - i), end);
         s->beta[i] = root * root;
-        const float alpha = 1.0f - s->beta[i];
-        product *= (double)alpha;
-        s->alphas_cumprod[i] = (float)product;
     }
+    accumulate(s);
+}
+
+void dr_schedule_zero_terminal_snr(dr_schedule *s)
+{
+    const float first = sqrtf(s->alphas_cumprod[0]);
+    const float last = sqrtf(s->alphas_cumprod[DR_TRAIN_TIMESTEPS - 1]);
+    const float stretch = first / (first - last);
+    float before = 1.0f;
+    for (int i = 0; i < DR_TRAIN_TIMESTEPS; i++) {
+        const float root = (sqrtf(s->alphas_cumprod[i]) - last) * stretch;
+        const float ac = root * root;
+        s->beta[i] = 1.0f - ac / before;
+        before = ac;
+    }
+    accumulate(s);
 }
 
 static float ac_at(const dr_schedule *s, int t)

@@ -27,6 +27,11 @@ typedef struct dr_schedule {
 } dr_schedule;
 
 void dr_schedule_init(dr_schedule *s);
+/*
+ * Changes s so that the last timestep is pure noise (ac 0): sqrt(ac) is shifted and stretched, its
+ * first value stays. Lin et al. 2023, as sd-scripts has it; in f32 from there on.
+ */
+void dr_schedule_zero_terminal_snr(dr_schedule *s);
 /* For timesteps 0 .. 999. */
 float dr_schedule_sqrt_ac(const dr_schedule *s, int t);           /* sqrt(ac)          */
 float dr_schedule_sqrt_one_minus_ac(const dr_schedule *s, int t); /* sqrt(1 - ac)      */

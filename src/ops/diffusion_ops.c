@@ -31,6 +31,9 @@ dr_status dr_mse(dr_context *cx, const dr_mse_args *a)
     }
     check_coefficient(cx, "mse", "weight", a->weight, a->pred->dim[0]);
     check_coefficient(cx, "mse", "loss", a->loss, a->pred->dim[0]);
+    if (a->kind == DR_LOSS_HUBER || a->kind == DR_LOSS_SMOOTH_L1) {
+        check_coefficient(cx, "mse", "threshold", a->threshold, a->pred->dim[0]);
+    }
     DR_DISPATCH(cx, mse, a);
 }
 

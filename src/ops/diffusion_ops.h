@@ -18,12 +18,21 @@ struct dr_mix_args {
 };
 DR_MUST_USE dr_status dr_mix(dr_context *cx, const dr_mix_args *a);
 
+typedef enum dr_loss_kind { /* of an element, d = pred - target, c its sample's threshold */
+                            DR_LOSS_L2,       /* d^2                      */
+                            DR_LOSS_L1,       /* |d|                      */
+                            DR_LOSS_HUBER,    /* 2 c (sqrt(d^2 + c^2) - c) */
+                            DR_LOSS_SMOOTH_L1 /* 2 (sqrt(d^2 + c^2) - c)   */
+} dr_loss_kind;
+
 /*
- * loss[n] = mean over a sample of mask (pred - target)^2, without weight; the mean divides by all
- * elements, whatever the mask is (as sd-scripts' masked loss does).
- * dpred = weight[n] * 2 mask (pred - target) / elements per sample; NULL: skipped.
+ * loss[n] = mean over a sample of mask loss(pred - target), without weight; the mean divides by
+ * all elements, whatever the mask is (as sd-scripts' masked loss does). L2: (pred - target)^2.
+ * dpred = weight[n] * mask loss'(pred - target) / elements per sample; NULL: skipped.
  */
 struct dr_mse_args {
+    dr_loss_kind kind;
+    const dr_tensor *threshold;     /* (N) of the compute dtype; NULL for L2, L1 */
     const dr_tensor *pred, *target; /* (N,...)                                   */
     const dr_tensor *weight;        /* (N) of the compute dtype                  */
     const dr_tensor *mask;          /* one value per pixel: pred without its last axis, of the

@@ -10,10 +10,11 @@
 #include <string.h>
 
 typedef struct leaf_arrays {          /* host copies, uploaded at the end */
-    float *latents, *noise, *factors; /* factors: 6 arrays of n */
+    float *latents, *noise, *factors; /* factors: N_FACTORS arrays of n */
+    float *input_noise;               /* NULL: noise */
 } leaf_arrays;
 
-enum { T, SIGNAL, SIGMA, TARGET_LATENT, TARGET_NOISE, WEIGHT, N_FACTORS };
+enum { T, SIGNAL, SIGMA, TARGET_LATENT, TARGET_NOISE, WEIGHT, THRESHOLD, N_FACTORS };
 
 static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t epoch,
                              const leaf_arrays *a, size_t elems, const dr_leaf_host *host)
@@ -24,11 +25,12 @@ static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_
     dr_philox_init(&stream, r->c->seed, DR_RANDOM_NOISE, epoch, ref->sample);
     dr_philox_normal(&stream, a->noise + i * elems, elems);
     dr_philox_init(&stream, r->c->seed, DR_RANDOM_TIMESTEP, epoch, ref->sample);
-    int t = (int)dr_philox_below(&stream, DR_TRAIN_TIMESTEPS);
-    const dr_prediction prediction =
-        r->c->model.v_parameterization ? DR_PREDICT_V : DR_PREDICT_EPSILON;
+    int first;
+    int count;
+    dr_objective_timesteps(&r->c->objective, &first, &count);
+    int t = first + (int)dr_philox_below(&stream, (uint32_t)count);
     dr_mix_factors noisy = dr_schedule_noisy(&r->noise_schedule, t);
-    dr_mix_factors target = dr_schedule_target(&r->noise_schedule, prediction, t);
+    dr_mix_factors target = dr_schedule_target(&r->noise_schedule, r->c->objective.prediction, t);
     float *f = a->factors;
     uint32_t n = leaf->n;
     f[T * n + i] = (float)t;
@@ -37,7 +39,9 @@ static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_
     f[TARGET_LATENT * n + i] = target.a;
     f[TARGET_NOISE * n + i] = target.b;
     host->timesteps[i] = t;
-    host->loss_weights[i] = r->dataset.images[ref->image].loss_weight;
+    f[THRESHOLD * n + i] = dr_objective_huber_c(&r->c->objective, &r->noise_schedule, t);
+    host->loss_weights[i] = r->dataset.images[ref->image].loss_weight *
+                            dr_objective_weight(&r->c->objective, &r->snr_schedule, t);
     host->keys[i] = r->dataset.images[ref->image].path;
     return DR_OK;
 }
@@ -57,11 +61,15 @@ static dr_status upload(dr_context *cx, const dr_leaf_input *in, const leaf_arra
 {
     DR_TRY(dr_upload(cx, &in->latents, a->latents));
     DR_TRY(dr_upload(cx, &in->noise, a->noise));
+    if (a->input_noise != NULL) {
+        DR_TRY(dr_upload(cx, &in->input_noise, a->input_noise));
+    }
     DR_TRY(dr_upload(cx, &in->t, a->factors + T * n));
     DR_TRY(dr_upload(cx, &in->signal, a->factors + SIGNAL * n));
     DR_TRY(dr_upload(cx, &in->sigma, a->factors + SIGMA * n));
     DR_TRY(dr_upload(cx, &in->target_latent, a->factors + TARGET_LATENT * n));
     DR_TRY(dr_upload(cx, &in->target_noise, a->factors + TARGET_NOISE * n));
+    DR_TRY(dr_upload(cx, &in->threshold, a->factors + THRESHOLD * n));
     return dr_upload(cx, &in->weight, a->factors + WEIGHT * n);
 }
 
@@ -106,6 +114,13 @@ dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint3
         a.factors[WEIGHT * n + i] = host->loss_weights[i] / (float)step_samples;
     }
     if (st == DR_OK) {
+        dr_run_shape_noise(r, leaf, epoch, &in->latents, a.latents, a.noise);
+    }
+    if (st == DR_OK && r->net.o.input_noise) {
+        a.input_noise = dr_xcalloc(n * elems, sizeof(float));
+        dr_run_input_noise(r, leaf, epoch, &in->latents, a.noise, a.input_noise);
+    }
+    if (st == DR_OK) {
         st = upload(cx, in, &a, n);
     }
     if (st == DR_OK) {
@@ -116,6 +131,7 @@ dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint3
     }
     free(a.latents);
     free(a.noise);
+    free(a.input_noise);
     free(a.factors);
     return st;
 }

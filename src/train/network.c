@@ -116,12 +116,14 @@ dr_leaf_input dr_leaf_input_new(dr_context *cx, const dr_network *net, dr_frame 
     dr_dtype compute = cx->backend->compute;
     in.latents = dr_new(cx, f, 4, DR_DIMS(n, s.h, s.w, net->unet.config.in_channels));
     in.noise = dr_new_like(cx, f, &in.latents);
+    in.input_noise = net->o.input_noise ? dr_new_like(cx, f, &in.latents) : in.noise;
     in.t = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(n));
     in.signal = dr_new_typed(cx, f, compute, 1, DR_DIMS(n));
     in.sigma = dr_new_like(cx, f, &in.signal);
     in.target_noise = dr_new_like(cx, f, &in.signal);
     in.target_latent = dr_new_like(cx, f, &in.signal);
     in.weight = dr_new_like(cx, f, &in.signal);
+    in.threshold = dr_new_like(cx, f, &in.signal);
     in.ids = dr_new_typed(cx, f, DR_I32, 2, DR_DIMS(n * net->o.n_rows, s.length));
     if (net->o.masked) {
         in.mask = dr_new_typed(cx, f, compute, 3, DR_DIMS(n, s.h, s.w));
@@ -268,7 +270,7 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
     out->loss = dr_new_typed(cx, f, cx->backend->compute, 1, DR_DIMS(n));
     dr_tensor dpred = dr_new_like(cx, f, &in->latents);
     DR_TRY(dr_mix(cx, &(dr_mix_args){.x = &in->latents,
-                                     .z = &in->noise,
+                                     .z = &in->input_noise,
                                      .a = &in->signal,
                                      .b = &in->sigma,
                                      .y = &out->noisy}));
@@ -283,7 +285,9 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                               &in->ids, &out->context));
     DR_TRY(weigh_positions(cx, in, &out->context));
     DR_TRY(dr_unet_forward(cx, net->unet_run, &out->noisy, &in->t, &out->context, &out->pred));
-    DR_TRY(dr_mse(cx, &(dr_mse_args){.pred = &out->pred,
+    DR_TRY(dr_mse(cx, &(dr_mse_args){.kind = net->o.loss,
+                                     .threshold = &in->threshold,
+                                     .pred = &out->pred,
                                      .target = &out->target,
                                      .weight = &in->weight,
                                      .mask = in->mask.rank > 0 ? &in->mask : NULL,

@@ -12,6 +12,7 @@
 #include "dist/reducer.h"
 #include "models/clip/clip.h"
 #include "models/unet/unet.h"
+#include "ops/diffusion_ops.h"
 #include "train/model_file.h"
 
 typedef struct dr_network_options {
@@ -24,6 +25,8 @@ typedef struct dr_network_options {
     int n_rows;    /* of 77 tokens per caption: 1, 2, 3 */
     bool weighted; /* captions have a weight for each position */
     bool masked;   /* the loss has a weight for each latent pixel */
+    dr_loss_kind loss;
+    bool input_noise; /* the noise that is added is not the one to predict */
 } dr_network_options;
 
 typedef struct dr_network {
@@ -52,6 +55,8 @@ int64_t dr_network_trained_count(const dr_network *n, bool text_encoder);
 typedef struct dr_leaf_input {             /* all on the device */
     dr_tensor latents;                     /* (N,H,W,C), scaled */
     dr_tensor noise;                       /* as latents */
+    dr_tensor input_noise;                 /* what is added; without o.input_noise: noise itself */
+    dr_tensor threshold;                   /* (N): of the huber and smooth_l1 losses */
     dr_tensor t;                           /* (N) F32 */
     dr_tensor signal, sigma;               /* (N): sqrt(ac), sqrt(1-ac) */
     dr_tensor target_noise, target_latent; /* (N): target = a noise + b latent: 1, 0 for epsilon */

@@ -29,7 +29,8 @@ typedef struct dr_run {
     dr_latents *latents;
     dr_look_ahead *ahead;
     dr_tokenizer *tokenizer;
-    dr_schedule noise_schedule;
+    dr_schedule noise_schedule; /* of the run */
+    dr_schedule snr_schedule;   /* before zero_terminal_snr: what losses are weighed with */
     dr_lr_schedule lr;
     dr_optim_group groups[DR_GROUP_COUNT];
     dr_optimizer *optimizer;
@@ -78,6 +79,15 @@ DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf 
                                        uint32_t epoch, uint64_t step_samples,
                                        const dr_leaf_text *text, dr_leaf_input *in,
                                        const dr_leaf_host *host);
+/* ---- leaf_noise.c ---- */
+
+/* Noise offset and multi-resolution noise of a leaf; values: its latents (n,h,w,c). */
+void dr_run_shape_noise(dr_run *r, const dr_leaf *leaf, uint32_t epoch, const dr_tensor *latents,
+                        const float *values, float *noise);
+/* out = noise + strength * new normal numbers (ip_noise_gamma). */
+void dr_run_input_noise(dr_run *r, const dr_leaf *leaf, uint32_t epoch, const dr_tensor *latents,
+                        const float *noise, float *out);
+
 /* ---- run_save.c ---- */
 
 /* The form in which the run saves its model. */

@@ -66,6 +66,8 @@ static dr_status open_model(dr_run *r)
                                               .train_text_encoder = r->trains_text_encoder,
                                               .checkpointing = c->checkpointing,
                                               .clip_skip = c->clip_skip,
+                                              .loss = c->loss,
+                                              .input_noise = c->objective.ip_noise_gamma != 0.0,
                                               .n_rows = c->n_token_rows,
                                               .weighted = c->weighted_captions,
                                               .masked = c->masked_loss});
@@ -223,7 +225,11 @@ static dr_status prepare(dr_run *r)
     r->tokenizer = dr_tokenizer_create(r->c->model.v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
     r->dump = dr_dump_create(r->c->n_token_rows);
     r->ahead = dr_look_ahead_create();
-    dr_schedule_init(&r->noise_schedule);
+    dr_schedule_init(&r->snr_schedule);
+    r->noise_schedule = r->snr_schedule;
+    if (r->c->objective.zero_terminal_snr) {
+        dr_schedule_zero_terminal_snr(&r->noise_schedule);
+    }
     DR_TRY(open_model(r)); /* cheap: only headers are read */
     DR_TRY(open_dataset(r));
     DR_TRY(check_output(r));

@@ -8,7 +8,9 @@
 
 #include "data/caption.h"
 #include "data/dataset.h"
+#include "diffusion/objective.h"
 #include "dist/dist.h"
+#include "ops/diffusion_ops.h"
 #include "train/lr_schedule.h"
 #include "train/metadata.h"
 #include "train/model_file.h"
@@ -49,6 +51,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     int64_t stop_text_encoder; /* train it in steps 0 .. this-1; 0 or less: never */
     double lr, lr_text_encoder;
     dr_optim_settings optimizer;
+    dr_objective objective;
+    dr_loss_kind loss;
     double max_grad_norm; /* 0: no clipping */
     dr_lr_kind lr_kind;
     double warmup; /* steps, or below 1 a fraction of the run */

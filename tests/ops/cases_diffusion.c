@@ -23,13 +23,17 @@ void dr_case_mse(dr_op_run *r, const void *params)
 {
     const dr_grid_case *c = params;
     const int64_t dim[] = {c->n, c->h, c->w, c->c};
-    const dr_mse_args a = {.pred = dr_op_tensor(r, DR_OP_INPUT, "pred", 1.0, 4, dim),
-                           .target = dr_op_tensor(r, DR_OP_INPUT, "target", 1.0, 4, dim),
-                           .weight = dr_op_stat(r, DR_OP_INPUT, "dloss", 1, &c->n),
-                           .mask = c->c2 > 0 ? dr_op_stat(r, DR_OP_INPUT, "mask", 3, dim) : NULL,
-                           .loss = dr_op_stat(r, DR_OP_SET, "loss", 1, &c->n),
-                           .dpred = c->variant ? NULL
-                                               : dr_op_tensor(r, DR_OP_SET, "dpred", 1.0, 4, dim)};
+    const dr_loss_kind kind = (dr_loss_kind)c->c2 >> 1;
+    const bool bent = kind == DR_LOSS_HUBER || kind == DR_LOSS_SMOOTH_L1;
+    const dr_mse_args a = {
+        .kind = kind,
+        .threshold = bent ? dr_op_stat(r, DR_OP_INPUT, "threshold", 1, &c->n) : NULL,
+        .pred = dr_op_tensor(r, DR_OP_INPUT, "pred", 1.0, 4, dim),
+        .target = dr_op_tensor(r, DR_OP_INPUT, "target", 1.0, 4, dim),
+        .weight = dr_op_stat(r, DR_OP_INPUT, "dloss", 1, &c->n),
+        .mask = (c->c2 & 1) != 0 ? dr_op_stat(r, DR_OP_INPUT, "mask", 3, dim) : NULL,
+        .loss = dr_op_stat(r, DR_OP_SET, "loss", 1, &c->n),
+        .dpred = c->variant ? NULL : dr_op_tensor(r, DR_OP_SET, "dpred", 1.0, 4, dim)};
     assert_ok(dr_mse(&r->cx, &a));
 }
 
@@ -49,6 +53,9 @@ static const dr_grid_case one = {.n = 1, .h = 1, .w = 1, .c = 1};
 static const dr_grid_case latents = {.n = 3, .h = 7, .w = 5, .c = 4};
 static const dr_grid_case odd = {.n = 2, .h = 31, .w = 3, .c = 33};
 static const dr_grid_case masked = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = 1};
+static const dr_grid_case l1 = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = DR_LOSS_L1 << 1};
+static const dr_grid_case huber = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = DR_LOSS_HUBER << 1 | 1};
+static const dr_grid_case smooth = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = DR_LOSS_SMOOTH_L1 << 1};
 static const dr_grid_case variant = {.n = 2, .h = 3, .w = 3, .c = 4, .variant = true};
 
 #define SIZES(op, body, what)                                                                      \
@@ -61,6 +68,9 @@ static const dr_op_scenario scenarios[] = {
     SIZES(DR_OP_mix, dr_case_mix, "in place"),
     SIZES(DR_OP_mse, dr_case_mse, "without dpred"),
     {DR_OP_mse, "masked", dr_case_mse, &masked},
+    {DR_OP_mse, "l1", dr_case_mse, &l1},
+    {DR_OP_mse, "huber, masked", dr_case_mse, &huber},
+    {DR_OP_mse, "smooth_l1", dr_case_mse, &smooth},
     SIZES(DR_OP_posterior_sample, dr_case_posterior_sample, "without noise"),
 };
 const dr_op_suite dr_diffusion_suite = DR_OP_SUITE(scenarios);

@@ -26,6 +26,33 @@ dr_status dr_cpu_mix(dr_context *cx, const dr_mix_args *a)
     return DR_OK;
 }
 
+static double loss_of(dr_loss_kind kind, double d, double c)
+{
+    switch (kind) {
+    case DR_LOSS_L1:
+        return fabs(d);
+    case DR_LOSS_HUBER:
+        return 2.0 * c * (sqrt(d * d + c * c) - c);
+    case DR_LOSS_SMOOTH_L1:
+        return 2.0 * (sqrt(d * d + c * c) - c);
+    default:
+        return d * d;
+    }
+}
+
+/* Half of its derivative by d. */
+static float half_slope_of(dr_loss_kind kind, float d, float c)
+{
+    if (kind == DR_LOSS_L2) {
+        return d;
+    }
+    if (kind == DR_LOSS_L1) {
+        return 0.5f * (float)((d > 0.0f) - (d < 0.0f));
+    }
+    const float root = sqrtf(d * d + c * c);
+    return root > 0.0f ? (kind == DR_LOSS_HUBER ? c : 1.0f) * d / root : 0.0f;
+}
+
 static void mse_task(const void *job, int64_t n, int thread)
 {
     (void)thread;
@@ -36,11 +63,12 @@ static void mse_task(const void *job, int64_t n, int thread)
     const int64_t channels = dr_cols(m->pred);
     const float *mask =
         m->mask != NULL ? (const float *)m->mask->data + n * (count / channels) : NULL;
+    const double c = m->threshold != NULL ? (double)((const float *)m->threshold->data)[n] : 0.0;
     double sum = 0.0;
     for (int64_t i = 0; i < count; i++) {
         const float d = p[i] - t[i];
         const double of_pixel = mask != NULL ? (double)mask[i / channels] : 1.0;
-        sum += of_pixel * (double)d * (double)d;
+        sum += of_pixel * loss_of(m->kind, (double)d, c);
     }
     ((float *)m->loss->data)[n] = (float)(sum / (double)count);
     if (m->dpred == NULL) {
@@ -50,7 +78,7 @@ static void mse_task(const void *job, int64_t n, int thread)
     float *dpred = (float *)m->dpred->data + n * count;
     for (int64_t i = 0; i < count; i++) {
         const float of_pixel = mask != NULL ? mask[i / channels] : 1.0f;
-        dpred[i] = scale * of_pixel * (p[i] - t[i]);
+        dpred[i] = scale * of_pixel * half_slope_of(m->kind, p[i] - t[i], (float)c);
     }
 }
 

@@ -28,7 +28,7 @@ dr_status dr_cuda_mix(dr_context *, const dr_mix_args *a)
                                 dr_floats(a->b), dr_data<T>(a->y), dr_numel(a->x) / a->x->dim[0]}));
 }
 
-/* Squared errors: parts of a sample by blocks of 256 threads, then the parts in their order. */
+/* Errors: parts of a sample by blocks of 256 threads, then the parts in their order. */
 enum { MSE_THREADS = 256, MSE_PARTS = 32 };
 
 template <typename T> struct squared_error {
@@ -37,7 +37,36 @@ template <typename T> struct squared_error {
     T *dpred;                   /* or NULL */
     int64_t elems, channels;    /* of a sample, of a pixel */
     double *part;               /* (N,MSE_PARTS) */
+    dr_loss_kind kind;
+    const float *threshold; /* (N), or NULL */
 };
+
+__device__ static double loss_of(dr_loss_kind kind, double d, double c)
+{
+    switch (kind) {
+    case DR_LOSS_L1:
+        return fabs(d);
+    case DR_LOSS_HUBER:
+        return 2.0 * c * (sqrt(d * d + c * c) - c);
+    case DR_LOSS_SMOOTH_L1:
+        return 2.0 * (sqrt(d * d + c * c) - c);
+    default:
+        return d * d;
+    }
+}
+
+/* Half of its derivative by d. */
+__device__ static float half_slope_of(dr_loss_kind kind, float d, float c)
+{
+    if (kind == DR_LOSS_L2) {
+        return d;
+    }
+    if (kind == DR_LOSS_L1) {
+        return d > 0.0f ? 0.5f : d < 0.0f ? -0.5f : 0.0f;
+    }
+    const float root = sqrtf(d * d + c * c);
+    return root > 0.0f ? (kind == DR_LOSS_HUBER ? c : 1.0f) * d / root : 0.0f;
+}
 
 template <typename T> __global__ void mse_kernel(squared_error<T> e)
 {
@@ -45,14 +74,16 @@ template <typename T> __global__ void mse_kernel(squared_error<T> e)
     const int64_t first = blockIdx.y * e.elems;
     const float factor = static_cast<float>(static_cast<double>(e.weight[blockIdx.y]) * 2.0 /
                                             static_cast<double>(e.elems));
+    const float c = e.threshold != nullptr ? e.threshold[blockIdx.y] : 0.0f;
     double sum = 0.0;
     for (int64_t i = first + static_cast<int64_t>(blockIdx.x) * MSE_THREADS + threadIdx.x;
          i < first + e.elems; i += MSE_PARTS * MSE_THREADS) {
         const float m = e.mask != nullptr ? e.mask[i / e.channels] : 1.0f;
         const float d = dr_get(e.pred, i) - dr_get(e.target, i);
-        sum += static_cast<double>(m) * static_cast<double>(d) * static_cast<double>(d);
+        sum += static_cast<double>(m) *
+               loss_of(e.kind, static_cast<double>(d), static_cast<double>(c));
         if (e.dpred != nullptr) {
-            dr_put(e.dpred, i, factor * m * d);
+            dr_put(e.dpred, i, factor * m * half_slope_of(e.kind, d, c));
         }
     }
     sum = dr_block_sum(sum, scratch);
@@ -85,10 +116,16 @@ template <typename T> static dr_status mse(dr_context *cx, const dr_mse_args *a)
     const int64_t n = a->pred->dim[0];
     const int64_t elems = dr_numel(a->pred) / n;
     double *part = static_cast<double *>(cx->work);
-    const squared_error<T> e = {dr_data<const T>(a->pred), dr_data<const T>(a->target),
-                                dr_floats(a->weight),      dr_floats(a->mask),
-                                dr_data<T>(a->dpred),      elems,
-                                dr_cols(a->pred),          part};
+    const squared_error<T> e = {dr_data<const T>(a->pred),
+                                dr_data<const T>(a->target),
+                                dr_floats(a->weight),
+                                dr_floats(a->mask),
+                                dr_data<T>(a->dpred),
+                                elems,
+                                dr_cols(a->pred),
+                                part,
+                                a->kind,
+                                dr_floats(a->threshold)};
     DR_TRY(DR_LAUNCH((mse_kernel<T>), dim3(MSE_PARTS, static_cast<unsigned>(n)), dim3(MSE_THREADS),
                      MSE_THREADS / 32 * sizeof(double), dr_cuda_stream(), e));
     return dr_each(n, mean_of_parts{part, dr_data<float>(a->loss), elems});

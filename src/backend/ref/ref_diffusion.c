@@ -17,6 +17,37 @@ dr_status DR_REF(mix)(dr_context *cx, const dr_mix_args *a)
     return DR_OK;
 }
 
+static double loss_of(dr_loss_kind kind, double d, double c)
+{
+    const double root = sqrt(d * d + c * c);
+    switch (kind) {
+    case DR_LOSS_L1:
+        return fabs(d);
+    case DR_LOSS_HUBER:
+        return 2.0 * c * (root - c);
+    case DR_LOSS_SMOOTH_L1:
+        return 2.0 * (root - c);
+    default:
+        return d * d;
+    }
+}
+
+/* Its derivative by d. */
+static dr_real slope_of(dr_loss_kind kind, dr_real d, dr_real c)
+{
+    const dr_real root = DR_MATH(sqrt)(d * d + c * c);
+    switch (kind) {
+    case DR_LOSS_L1:
+        return (dr_real)((d > 0) - (d < 0));
+    case DR_LOSS_HUBER:
+        return root > 0 ? 2 * c * d / root : 0;
+    case DR_LOSS_SMOOTH_L1:
+        return root > 0 ? 2 * d / root : 0;
+    default:
+        return 2 * d;
+    }
+}
+
 dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
 {
     const int64_t elems = dr_numel(a->pred) / a->pred->dim[0]; /* of one sample */
@@ -27,17 +58,18 @@ dr_status DR_REF(mse)(dr_context *cx, const dr_mse_args *a)
     for (int64_t n = 0; n < a->pred->dim[0]; n++) {
         const dr_real *pred = dr_ref_data(a->pred) + n * elems;
         const dr_real *target = dr_ref_data(a->target) + n * elems;
+        const double c = a->threshold != NULL ? (double)dr_ref_data(a->threshold)[n] : 0.0;
         double sum = 0.0;
         for (int64_t i = 0; i < elems; i++) {
             const double d = (double)pred[i] - (double)target[i];
             const double m = mask != NULL ? (double)mask[(n * elems + i) / channels] : 1.0;
-            sum += m * d * d;
+            sum += m * loss_of(a->kind, d, c);
         }
         dr_ref_data(a->loss)[n] = (dr_real)(sum / (double)elems);
-        const dr_real factor = (dr_real)((double)dr_ref_data(a->weight)[n] * 2.0 / (double)elems);
+        const dr_real factor = (dr_real)((double)dr_ref_data(a->weight)[n] / (double)elems);
         for (int64_t i = 0; i < elems && dpred != NULL; i++) {
             const dr_real m = mask != NULL ? mask[(n * elems + i) / channels] : 1;
-            dpred[n * elems + i] = factor * m * (pred[i] - target[i]);
+            dpred[n * elems + i] = factor * m * slope_of(a->kind, pred[i] - target[i], (dr_real)c);
         }
     }
     return DR_OK;

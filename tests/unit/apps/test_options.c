@@ -135,8 +135,6 @@ static void resolution_is_one_or_two_multiples_of_64(void **state)
 static void what_is_not_built_is_refused_by_name(void **state)
 {
     (void)state;
-    expect_check_error(WORDS(BASE, "--noise_offset", "0.1"), DR_UNSUPPORTED,
-                       "--noise_offset is not available yet");
     expect_check_error(WORDS(BASE, "--save_state"), DR_UNSUPPORTED,
                        "--save_state is not available");
     expect_check_error(WORDS(BASE, "--mixed_precision=bf16"), DR_UNSUPPORTED,
