@@ -253,8 +253,55 @@ dr_status dr_options_optimizer(const dr_options *o, dr_optim_settings *out)
     return dr_optim_settings_parse(kind, dr_opt_list(o, DR_OPT_optimizer_args), out);
 }
 
+static const char rules_key[] = "step_rules=";
+
+const char *dr_options_lr_rules(const dr_options *o)
+{
+    const dr_strv *list = dr_opt_list(o, DR_OPT_lr_scheduler_args);
+    for (size_t i = 0; i < list->n; i++) {
+        if (dr_str_starts(list->at[i], rules_key)) {
+            return list->at[i] + strlen(rules_key);
+        }
+    }
+    return NULL;
+}
+
+static dr_status check_schedule_args(const dr_options *o)
+{
+    const dr_strv *list = dr_opt_list(o, DR_OPT_lr_scheduler_args);
+    const bool piecewise = dr_opt_is(o, DR_OPT_lr_scheduler, "piecewise_constant");
+    for (size_t i = 0; i < list->n; i++) {
+        if (!piecewise || !dr_str_starts(list->at[i], rules_key)) {
+            DR_FAIL(DR_INVALID,
+                    "--lr_scheduler_args: found '%s'; only piecewise_constant has a setting: "
+                    "step_rules=1:10,0.1:20,0.01",
+                    list->at[i]);
+        }
+    }
+    if (piecewise && dr_options_lr_rules(o) == NULL) {
+        DR_FAIL(DR_INVALID, "--lr_scheduler piecewise_constant needs its rules, as in "
+                            "--lr_scheduler_args step_rules=1:10,0.1:20,0.01");
+    }
+    return DR_OK;
+}
+
 static dr_status check_schedule(const dr_options *o)
 {
+    dr_optim_settings optimizer;
+    DR_TRY(dr_options_optimizer(o, &optimizer));
+    const bool own_rate = optimizer.kind == DR_OPTIM_ADAFACTOR && optimizer.relative_step != 0.0;
+    if (own_rate || dr_optim_is_schedule_free(optimizer.kind)) {
+        return DR_OK; /* no schedule is used */
+    }
+    DR_TRY(check_schedule_args(o));
+    if (dr_opt_is(o, DR_OPT_lr_scheduler, "adafactor")) {
+        DR_FAIL(DR_INVALID, "--lr_scheduler adafactor is for --optimizer_type AdaFactor with "
+                            "relative_step=True, which chooses it by itself");
+    }
+    if (dr_opt_is(o, DR_OPT_lr_scheduler, "cosine_with_min_lr") &&
+        !dr_opt_has(o, DR_OPT_lr_scheduler_min_lr_ratio)) {
+        DR_FAIL(DR_INVALID, "--lr_scheduler cosine_with_min_lr needs --lr_scheduler_min_lr_ratio");
+    }
     bool warm_up = dr_opt_steps(o, DR_OPT_lr_warmup_steps, INT32_MAX) > 0;
     if (dr_opt_is(o, DR_OPT_lr_scheduler, "constant") && warm_up) {
         DR_FAIL(DR_INVALID, "--lr_scheduler constant has no warm-up; use constant_with_warmup, or "

@@ -53,6 +53,9 @@ DR_MUST_USE dr_status dr_options_resolution(const dr_options *o, int *width, int
 /* --optimizer_type and --optimizer_args over the defaults of its package. */
 DR_MUST_USE dr_status dr_options_optimizer(const dr_options *o, dr_optim_settings *out);
 
+/* step_rules of --lr_scheduler_args; NULL: not given. */
+const char *dr_options_lr_rules(const dr_options *o);
+
 /* The ending of caption files with its dot, into buf (--caption_extention wins when given). */
 DR_MUST_USE dr_status dr_options_caption_extension(const dr_options *o, char *buf, size_t size);
 

@@ -183,7 +183,19 @@ static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
     }
     const dr_opt_value *warmup = &o->values[DR_OPT_lr_warmup_steps];
     c->warmup = warmup->i > 0 ? (double)warmup->i : warmup->f;
+    const dr_opt_value *decay = &o->values[DR_OPT_lr_decay_steps];
+    c->decay = decay->i > 0 ? (double)decay->i : decay->f;
     c->lr_cycles = dr_opt_int(o, DR_OPT_lr_scheduler_num_cycles);
+    c->lr_timescale = dr_opt_int_or(o, DR_OPT_lr_scheduler_timescale, 0);
+    c->lr_min_ratio = dr_opt_float_or(o, DR_OPT_lr_scheduler_min_lr_ratio, 0.0);
+    c->lr_rules = dr_options_lr_rules(o);
+    if (c->optimizer.kind == DR_OPTIM_ADAFACTOR && c->optimizer.relative_step != 0.0) {
+        c->lr_kind = DR_LR_ADAFACTOR; /* as sd-scripts forces it */
+    }
+    if (dr_optim_is_schedule_free(c->optimizer.kind)) {
+        c->lr_kind = DR_LR_CONSTANT; /* sd-scripts' dummy scheduler */
+        c->warmup = 0.0;
+    }
     c->lr_power = dr_opt_float(o, DR_OPT_lr_scheduler_power);
     return DR_OK;
 }

@@ -105,6 +105,12 @@ static dr_status open_latents(dr_run *r, bool fill_only)
                              &r->latents);
 }
 
+/* Steps, or below 1 a share of the run. */
+static int64_t steps_of(double given, int64_t total)
+{
+    return (int64_t)(given < 1.0 ? given * (double)total : given);
+}
+
 /* Steps, epochs, schedule, and the lines of the header that say how they come about. */
 static dr_status plan_steps(dr_run *r)
 {
@@ -118,13 +124,16 @@ static dr_status plan_steps(dr_run *r)
     r->n_leaves = (uint32_t)(shards * c->accumulation);
     r->steps_per_epoch = dr_steps_per_epoch(&r->dataset, c->batch_size, r->n_leaves);
     r->n_steps = c->max_epochs > 0 ? c->max_epochs * r->steps_per_epoch : c->max_steps;
-    r->lr = (dr_lr_schedule){
-        .kind = c->lr_kind,
-        .total_steps = r->n_steps,
-        .warmup_steps = (int64_t)(c->warmup < 1.0 ? c->warmup * (double)r->n_steps : c->warmup),
-        .cycles = c->lr_cycles,
-        .power = c->lr_power,
-        .base_lr = c->lr};
+    r->lr = (dr_lr_schedule){.kind = c->lr_kind,
+                             .total_steps = r->n_steps,
+                             .warmup_steps = steps_of(c->warmup, r->n_steps),
+                             .decay_steps = steps_of(c->decay, r->n_steps),
+                             .cycles = c->lr_cycles,
+                             .timescale = c->lr_timescale,
+                             .min_ratio = c->lr_min_ratio,
+                             .rules = c->lr_rules,
+                             .power = c->lr_power,
+                             .base_lr = c->lr};
     dr_str text = {0};
     dr_epoch_arithmetic(&r->dataset, c->batch_size, (uint32_t)shards, (uint32_t)c->accumulation,
                         &text);

@@ -55,8 +55,11 @@ typedef struct dr_train_config { /* strings outlive the run */
     dr_loss_kind loss;
     double max_grad_norm; /* 0: no clipping */
     dr_lr_kind lr_kind;
-    double warmup; /* steps, or below 1 a fraction of the run */
-    int64_t lr_cycles;
+    double warmup;                   /* steps, or below 1 a fraction of the run */
+    double decay;                    /* likewise: the last steps of warmup_stable_decay */
+    int64_t lr_cycles, lr_timescale; /* timescale 0: unset */
+    double lr_min_ratio;
+    const char *lr_rules;
     double lr_power;
     dr_progress_mode progress;
     int threads;

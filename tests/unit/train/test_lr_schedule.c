@@ -60,7 +60,11 @@ static void vectors_of_diffusers(void **state)
                                   .warmup_steps = v->warmup,
                                   .cycles = v->cycles,
                                   .power = v->power,
-                                  .base_lr = v->base_lr};
+                                  .base_lr = v->base_lr,
+                                  .decay_steps = v->decay,
+                                  .timescale = v->timescale,
+                                  .min_ratio = v->least,
+                                  .rules = v->rules};
         assert_ok(dr_lr_schedule_check(&s));
         seen[s.kind]++;
         for (int step = 0; step < LR_STEPS; step++) {
@@ -74,7 +78,7 @@ static void vectors_of_diffusers(void **state)
         }
     }
     for (int k = 0; k < DR_LR_COUNT; k++) {
-        assert_true(seen[k] > 0);
+        assert_true(seen[k] > 0 || k == DR_LR_ADAFACTOR);
     }
 }
 
@@ -102,6 +106,16 @@ static void what_the_peer_refuses(void **state)
     s = (dr_lr_schedule){
         .kind = DR_LR_POLYNOMIAL, .total_steps = 10, .cycles = 1, .power = 1.0, .base_lr = 1e-7};
     assert_error(dr_lr_schedule_check(&s), DR_INVALID, "found 1e-07");
+    static const char *const bad[] = {NULL,    "",       "1:10",     "1:10,", "1:10,0.1:5,0.01",
+                                      "a:1,2", "1:-2,1", "1:10;0.1", "nan",   "0.5,1:10"};
+    dr_lr_schedule piecewise = {.kind = DR_LR_PIECEWISE_CONSTANT, .total_steps = 10};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        piecewise.rules = bad[i];
+        assert_error(dr_lr_schedule_check(&piecewise), DR_INVALID, "step_rules");
+    }
+    dr_lr_schedule stable = {
+        .kind = DR_LR_WARMUP_STABLE_DECAY, .total_steps = 10, .warmup_steps = 4, .decay_steps = 7};
+    assert_error(dr_lr_schedule_check(&stable), DR_INVALID, "more than the run's 10");
     s.base_lr = NAN;
     assert_error(dr_lr_schedule_check(&s), DR_INVALID, "must be larger");
     s.base_lr = 1.1e-7;
@@ -118,7 +132,8 @@ static void a_run_of_warmup_only_stays_finite(void **state)
                                   .warmup_steps = 10,
                                   .cycles = 2,
                                   .power = 2.0,
-                                  .base_lr = 1e-4};
+                                  .base_lr = 1e-4,
+                                  .rules = "0.5:3,1"};
         for (int64_t step = 0; step <= 12; step++) {
             const double f = dr_lr_factor(&s, step);
             assert_true(f >= 0.0 && f <= 1.0);
