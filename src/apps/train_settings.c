@@ -189,6 +189,8 @@ static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
     c->lr_timescale = dr_opt_int_or(o, DR_OPT_lr_scheduler_timescale, 0);
     c->lr_min_ratio = dr_opt_float_or(o, DR_OPT_lr_scheduler_min_lr_ratio, 0.0);
     c->lr_rules = dr_options_lr_rules(o);
+    c->ema_decay = dr_opt_float_or(o, DR_OPT_ema_decay, 0.0);
+    c->fused_backward = dr_opt_flag(o, DR_OPT_fused_backward_pass);
     if (c->optimizer.kind == DR_OPTIM_ADAFACTOR && c->optimizer.relative_step != 0.0) {
         c->lr_kind = DR_LR_ADAFACTOR; /* as sd-scripts forces it */
     }

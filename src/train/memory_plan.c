@@ -62,6 +62,12 @@ static dr_status update_peak(dr_run *r, size_t *peak)
     dr_pool *dry = dr_pool_create_dry();
     dr_context_init(&cx, r->backend, dry, r->c->threads);
     dr_status st = dr_optimizer_step(r->optimizer, &cx, &(dr_optim_step){.lr_factor = 1.0});
+    if (st == DR_OK) {
+        st = dr_optimizer_eval(r->optimizer, &cx);
+    }
+    if (st == DR_OK) {
+        st = dr_optimizer_train(r->optimizer, &cx);
+    }
     const size_t bytes = dr_pool_peak_bytes(dry);
     *peak = bytes > *peak ? bytes : *peak;
     dr_pool_destroy(dry);
@@ -143,7 +149,7 @@ dr_status dr_run_plan_memory(dr_run *r)
     DR_TRY(update_peak(r, &peak));
     const memory_plan p = {
         .weights = (uint64_t)r->net.n_values * sizeof(float),
-        .gradients = (uint64_t)n_trained * sizeof(float),
+        .gradients = (uint64_t)r->net.n_grads * sizeof(float),
         .optimizer = dr_optimizer_state_bytes(r->optimizer),
         .activations = peak,
         .exchange = dr_reducer_plan_bytes(

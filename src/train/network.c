@@ -4,6 +4,18 @@
 #include "ops/pointwise.h"
 #include "text/tokenizer.h"
 
+static int64_t largest_segment(const dr_params *set)
+{
+    int64_t most = 0;
+    for (int s = 0; s < set->n_segments; s++) {
+        int64_t begin;
+        int64_t end;
+        dr_params_segment_range(set, s, &begin, &end);
+        most = end - begin > most ? end - begin : most;
+    }
+    return most;
+}
+
 dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr_network_options *o)
 {
     *n = (dr_network){.o = *o};
@@ -37,6 +49,12 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
     }
     n->n_values = n->text_params.n_elems + n->unet_params.n_elems;
     n->first_trained = o->train_text_encoder ? 0 : n->text_params.n_elems;
+    n->n_grads = n->n_values - n->first_trained;
+    if (o->one_segment_of_grads) {
+        const int64_t of_text = o->train_text_encoder ? largest_segment(&n->text_params) : 0;
+        const int64_t of_unet = largest_segment(&n->unet_params);
+        n->n_grads = of_text > of_unet ? of_text : of_unet;
+    }
     dr_clip_options clip = {.checkpointing = o->checkpointing, .clip_skip = o->clip_skip};
     n->clip_eval = dr_clip_run_create(&n->clip, clip);
     if (o->train_text_encoder) {
@@ -56,18 +74,35 @@ static dr_status alloc_floats(const dr_network *n, int64_t count, float **out)
     return DR_OK;
 }
 
+/* Every segment's gradients at the start of the memory: a segment's are used up at once. */
+static void share_grads(const dr_params *set, float *grads)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        dr_param *p = set->at[i];
+        int64_t begin;
+        int64_t end;
+        dr_params_segment_range(set, p->segment, &begin, &end);
+        if (p->grad.data != NULL) {
+            p->grad.data = grads + (p->offset - begin);
+        }
+    }
+}
+
 dr_status dr_network_load(dr_network *n, const dr_model_file *file)
 {
-    int64_t n_trained = n->n_values - n->first_trained;
     DR_TRY(alloc_floats(n, n->n_values, &n->values));
     if (n->o.train) {
-        DR_TRY(alloc_floats(n, n_trained, &n->grads));
+        DR_TRY(alloc_floats(n, n->n_grads, &n->grads));
     }
     int64_t n_text = n->text_params.n_elems;
     float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
     float *unet_grads = n->grads != NULL ? n->grads + (n_text - n->first_trained) : NULL;
     dr_params_bind(&n->text_params, DR_F32, n->values, text_grads);
     dr_params_bind(&n->unet_params, DR_F32, n->values + n_text, unet_grads);
+    if (n->o.train && n->o.one_segment_of_grads) {
+        share_grads(&n->text_params, n->grads);
+        share_grads(&n->unet_params, n->grads);
+    }
     DR_TRY(dr_model_file_load(file, DR_PART_TEXT_ENCODER, &n->text_params));
     return dr_model_file_load(file, DR_PART_UNET, &n->unet_params);
 }

@@ -26,7 +26,8 @@ typedef struct dr_network_options {
     bool weighted; /* captions have a weight for each position */
     bool masked;   /* the loss has a weight for each latent pixel */
     dr_loss_kind loss;
-    bool input_noise; /* the noise that is added is not the one to predict */
+    bool one_segment_of_grads; /* memory for the gradients of the largest segment only */
+    bool input_noise;          /* the noise that is added is not the one to predict */
 } dr_network_options;
 
 typedef struct dr_network {
@@ -40,6 +41,7 @@ typedef struct dr_network {
     dr_unet_run *unet_run;
     int64_t n_values;      /* elements of values */
     int64_t first_trained; /* trained part: [first_trained, n_values) */
+    int64_t n_grads;       /* elements of grads */
     float *values, *grads;
 } dr_network;
 

@@ -9,7 +9,7 @@
 
 #include "train/optimizer.h"
 
-enum { DR_OPTIM_MAX_STATES = 5, DR_OPTIM_MAX_SCALARS = 8 };
+enum { DR_OPTIM_EMA = 5, DR_OPTIM_MAX_STATES, DR_OPTIM_MAX_SCALARS = 8 }; /* EMA: its state */
 
 /* One state array of a span; n 0: this span has none. */
 typedef struct dr_optim_state {
@@ -69,6 +69,7 @@ struct dr_optimizer {
     const char *scalar_name[DR_OPTIM_MAX_SCALARS];
     size_t n_scalars;
     dr_optim_step now; /* of the running step */
+    double ema_decay, ema_step;
     bool evaluating;
 };
 

@@ -1,8 +1,10 @@
 #include "train/optimizer.h"
 
+#include "ops/optimizer_ops.h"
 #include "ops/pointwise.h"
 #include "train/optim_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,12 +74,20 @@ static void place_states(dr_optimizer *o)
     for (size_t i = 0; i < o->n_spans; i++) {
         dr_optim_span *s = &o->spans[i];
         o->family->describe(o, s);
+        if (o->ema_decay > 0.0) {
+            s->state[DR_OPTIM_EMA] = (dr_optim_state){.name = "ema", .dtype = DR_F32, .n = s->n};
+        }
         for (int k = 0; k < DR_OPTIM_MAX_STATES; k++) {
             dr_optim_state *st = &s->state[k];
             st->at = o->bytes;
             o->bytes += ((size_t)st->n * dr_dtype_size(st->dtype) + LINE - 1) / LINE * LINE;
         }
     }
+}
+
+static dr_status copy(dr_context *cx, const dr_tensor *from, dr_tensor *to)
+{
+    return dr_add(cx, &(dr_add_args){.alpha = 1.0f, .x = from, .y = to});
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -91,6 +101,7 @@ dr_status dr_optimizer_create(const dr_optimizer_config *c, dr_optimizer **out)
     o->s = c->settings;
     o->family = family_of(c->settings.kind);
     o->n_groups = c->n_groups;
+    o->ema_decay = c->ema_decay;
     o->groups = dr_arena_array(&o->arena, c->n_groups, sizeof *o->groups);
     for (size_t i = 0; i < c->n_groups; i++) {
         o->groups[i].g = c->groups[i];
@@ -141,8 +152,63 @@ dr_status dr_optimizer_alloc(dr_optimizer *o, const dr_device *device)
 
 dr_status dr_optimizer_begin(dr_optimizer *o, dr_context *cx)
 {
-    for (size_t i = 0; i < o->n_spans && o->family->begin != NULL; i++) {
-        DR_TRY(o->family->begin(o, cx, &o->spans[i]));
+    for (size_t i = 0; i < o->n_spans; i++) {
+        if (o->family->begin != NULL) {
+            DR_TRY(o->family->begin(o, cx, &o->spans[i]));
+        }
+        if (o->ema_decay > 0.0) {
+            const dr_tensor p = dr_optim_values(&o->spans[i]);
+            dr_tensor ema = dr_optim_state_of(o, &o->spans[i], DR_OPTIM_EMA);
+            DR_TRY(copy(cx, &p, &ema));
+        }
+    }
+    return DR_OK;
+}
+
+/* ---- the running average ------------------------------------------------------------------------
+ */
+
+static dr_status average_weights(dr_optimizer *o, dr_context *cx)
+{
+    const double t = o->ema_step;
+    const double decay = t <= 1.0 ? 0.0 : fmin((1.0 + t - 1.0) / (10.0 + t - 1.0), o->ema_decay);
+    for (size_t i = 0; i < o->n_spans && o->ema_decay > 0.0; i++) {
+        const dr_tensor p = dr_optim_values(&o->spans[i]);
+        dr_tensor ema = dr_optim_state_of(o, &o->spans[i], DR_OPTIM_EMA);
+        DR_TRY(dr_lerp(cx, &(dr_lerp_args){.weight = 1.0 - decay, .x = &p, .y = &ema}));
+    }
+    return DR_OK;
+}
+
+/* n elements from `at` of the span: the weights against their average. */
+static dr_status exchange_part(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, int64_t at,
+                               int64_t n)
+{
+    dr_tensor p = dr_optim_values(s);
+    dr_tensor ema = dr_optim_state_of(o, s, DR_OPTIM_EMA);
+    p = dr_tensor_of((float *)p.data + at, DR_F32, 1, &n);
+    ema = dr_tensor_of((float *)ema.data + at, DR_F32, 1, &n);
+    const dr_frame f = dr_frame_begin(cx);
+    dr_tensor kept = dr_new_like(cx, f, &p);
+    dr_status st = copy(cx, &p, &kept);
+    if (st == DR_OK) {
+        st = copy(cx, &ema, &p);
+    }
+    if (st == DR_OK) {
+        st = copy(cx, &kept, &ema);
+    }
+    dr_frame_end(cx, f);
+    return st;
+}
+
+static dr_status exchange(dr_optimizer *o, dr_context *cx)
+{
+    enum { PART = 1 << 18 }; /* elements: 1 MiB of scratch memory */
+    for (size_t i = 0; i < o->n_spans && o->ema_decay > 0.0; i++) {
+        const dr_optim_span *s = &o->spans[i];
+        for (int64_t at = 0; at < s->n; at += PART) {
+            DR_TRY(exchange_part(o, cx, s, at, s->n - at < PART ? s->n - at : PART));
+        }
     }
     return DR_OK;
 }
@@ -181,6 +247,7 @@ void dr_optimizer_step_begin(dr_optimizer *o, const dr_optim_step *s)
         g->step += g->frozen ? 0.0 : 1.0;
         g->last_lr = g->g.lr * s->lr_factor;
     }
+    o->ema_step += 1.0;
     if (o->family->prepare != NULL) {
         o->family->prepare(o);
     }
@@ -207,14 +274,20 @@ dr_status dr_optimizer_step(dr_optimizer *o, dr_context *cx, const dr_optim_step
     }
     dr_optimizer_step_begin(o, s);
     if (!o->family->local) {
-        return o->family->step(o, cx);
+        DR_TRY(o->family->step(o, cx));
+        return dr_optimizer_step_end(o, cx);
     }
     for (size_t i = 0; i < o->n_spans; i++) {
         if (dr_optim_active(o, &o->spans[i])) {
             DR_TRY(o->family->update(o, cx, &o->spans[i]));
         }
     }
-    return DR_OK;
+    return dr_optimizer_step_end(o, cx);
+}
+
+dr_status dr_optimizer_step_end(dr_optimizer *o, dr_context *cx)
+{
+    return average_weights(o, cx);
 }
 
 /* ---- weights to save --------------------------------------------------------------------------
@@ -227,20 +300,21 @@ dr_status dr_optimizer_eval(dr_optimizer *o, dr_context *cx)
     for (size_t i = 0; i < o->n_spans && o->family->eval != NULL; i++) {
         const dr_tensor p = dr_optim_values(&o->spans[i]);
         dr_tensor kept = dr_optim_grads(&o->spans[i]);
-        DR_TRY(dr_add(cx, &(dr_add_args){.alpha = 1.0f, .x = &p, .y = &kept}));
+        DR_TRY(copy(cx, &p, &kept));
         DR_TRY(o->family->eval(o, cx, &o->spans[i]));
     }
-    return DR_OK;
+    return exchange(o, cx);
 }
 
 dr_status dr_optimizer_train(dr_optimizer *o, dr_context *cx)
 {
     DR_CHECK(o->evaluating, "dr_optimizer_train without dr_optimizer_eval");
     o->evaluating = false;
+    DR_TRY(exchange(o, cx));
     for (size_t i = 0; i < o->n_spans && o->family->eval != NULL; i++) {
         dr_tensor p = dr_optim_values(&o->spans[i]);
         const dr_tensor kept = dr_optim_grads(&o->spans[i]);
-        DR_TRY(dr_add(cx, &(dr_add_args){.alpha = 1.0f, .x = &kept, .y = &p}));
+        DR_TRY(copy(cx, &kept, &p));
     }
     return DR_OK;
 }
@@ -304,13 +378,16 @@ void dr_optimizer_blob(const dr_optimizer *o, size_t i, dr_optim_blob *out)
 
 size_t dr_optimizer_n_scalars(const dr_optimizer *o)
 {
-    return o->n_groups + o->n_scalars;
+    return o->n_groups + o->n_scalars + (o->ema_decay > 0.0 ? 1 : 0);
 }
 
 dr_optim_scalar dr_optimizer_scalar(const dr_optimizer *o, size_t i)
 {
     DR_CHECK(i < dr_optimizer_n_scalars(o), "a scalar beyond dr_optimizer_n_scalars");
     dr_optim_scalar s;
+    if (i == o->n_groups + o->n_scalars) {
+        return (dr_optim_scalar){.name = "ema.step", .value = (double *)&o->ema_step};
+    }
     const bool of_group = i < o->n_groups;
     const char *name = of_group ? o->groups[i].g.name : o->scalar_name[i - o->n_groups];
     const int n = snprintf(s.name, sizeof s.name, "%s%s", name, of_group ? ".step" : "");

@@ -29,7 +29,8 @@ typedef struct dr_optimizer_config {
     dr_optim_settings settings;
     const dr_optim_group *groups; /* copied */
     size_t n_groups;
-    bool by_segment; /* dr_optimizer_step_range will be used: no update spans two segments */
+    bool by_segment;  /* dr_optimizer_step_range will be used: no update spans two segments */
+    double ema_decay; /* largest decay of a running average of the weights; 0: none is kept */
 } dr_optimizer_config;
 
 /* DR_INVALID for groups or settings that this optimizer cannot do together. */
@@ -51,19 +52,23 @@ typedef struct dr_optim_step {
 DR_MUST_USE dr_status dr_optimizer_step(dr_optimizer *o, dr_context *cx, const dr_optim_step *s);
 
 /*
- * The same in pieces, while gradients become final: step_begin, then every range once, in any
- * order. Only when dr_optimizer_is_local: each piece needs nothing of the others.
+ * The same in pieces, while gradients become final: step_begin, every range once, in any order,
+ * step_end. Only when dr_optimizer_is_local: each piece needs nothing of the others.
  */
 bool dr_optimizer_is_local(const dr_optimizer *o);
 void dr_optimizer_step_begin(dr_optimizer *o, const dr_optim_step *s);
 /* Parameters of the group that lie in [begin, end) of its set's elements. */
 DR_MUST_USE dr_status dr_optimizer_step_range(dr_optimizer *o, dr_context *cx, size_t group,
                                               int64_t begin, int64_t end);
+DR_MUST_USE dr_status dr_optimizer_step_end(dr_optimizer *o, dr_context *cx);
 
 /*
- * Optimizers whose trained weights are not those they step on (schedule-free): eval puts the
- * former into the parameters, train brings the latter back, bit for bit. Nothing for the others.
- * In between, the gradient memory is in use.
+ * Trained weights that are not those of the steps (the running average; schedule-free optimizers):
+ * eval puts the former into the parameters, train brings the latter back, bit for bit. Nothing
+ * where there are none. In between, schedule-free optimizers use the gradient memory.
+ *
+ * The average is diffusers' EMAModel: after update t (from 1), average = lerp(average, weights,
+ * 1 - decay), decay = 0 for t = 1, else min((1 + t - 1) / (10 + t - 1), ema_decay).
  */
 DR_MUST_USE dr_status dr_optimizer_eval(dr_optimizer *o, dr_context *cx);
 DR_MUST_USE dr_status dr_optimizer_train(dr_optimizer *o, dr_context *cx);

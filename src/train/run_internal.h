@@ -18,6 +18,12 @@ enum { DR_GROUP_UNET, DR_GROUP_TEXT_ENCODER, DR_GROUP_COUNT };
 
 typedef struct dr_look_ahead dr_look_ahead;
 
+typedef struct dr_fused { /* a step inside backward */
+    dr_context *cx;
+    double squares; /* sum of squared gradients so far */
+    dr_status st;
+} dr_fused;
+
 typedef struct dr_run {
     const dr_train_config *c;
     dr_dist *dist;
@@ -35,6 +41,7 @@ typedef struct dr_run {
     dr_optim_group groups[DR_GROUP_COUNT];
     dr_optimizer *optimizer;
     dr_reducer *reducer;
+    dr_fused fused;
     dr_pool *pool;
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
@@ -79,6 +86,15 @@ DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf 
                                        uint32_t epoch, uint64_t step_samples,
                                        const dr_leaf_text *text, dr_leaf_input *in,
                                        const dr_leaf_host *host);
+/* ---- fused_step.c ---- */
+
+/* Before the leaf of a step with --fused_backward_pass; text: the text encoder takes part. */
+void dr_run_fused_begin(dr_run *r, dr_context *cx, int64_t global_step, bool text);
+/* What backward reports to: a finished segment is stepped on and its gradients become zero. */
+dr_grad_sink dr_run_fused_sink(dr_run *r);
+/* After the leaf: the gradient norm, or what failed. */
+DR_MUST_USE dr_status dr_run_fused_end(dr_run *r, double *norm);
+
 /* ---- leaf_noise.c ---- */
 
 /* Noise offset and multi-resolution noise of a leaf; values: its latents (n,h,w,c). */

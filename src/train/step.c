@@ -105,7 +105,8 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     dr_leaf_input in =
         dr_leaf_input_new(cx, &r->net, f, (dr_leaf_shape){leaf->n, h, w, captions.length});
     dr_leaf_output out;
-    const dr_grad_sink sink = {report_ready, r->reducer};
+    const dr_grad_sink sink =
+        r->c->fused_backward ? dr_run_fused_sink(r) : (dr_grad_sink){report_ready, r->reducer};
     if (st == DR_OK) {
         st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &captions, &in, &host);
     }
@@ -140,7 +141,7 @@ static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint
 {
     int64_t first, n;
     const dr_device *device = r->backend->device;
-    size_t bytes = (size_t)(r->net.n_values - r->net.first_trained) * sizeof(float);
+    size_t bytes = (size_t)r->net.n_grads * sizeof(float);
     dr_reducer_leaves(r->reducer, &first, &n);
     dr_reducer_begin_step(r->reducer);
     for (int64_t i = 0; i < n; i++) {
@@ -241,6 +242,9 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     r->data_s = 0.0;
     r->step = global_step;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
+    if (r->c->fused_backward) {
+        dr_run_fused_begin(r, &cx, global_step, text);
+    }
     dr_status st = run_leaves(r, &cx, step, epoch, text, dump, losses);
     if (st != DR_OK) { /* the others are inside the reduction: they cannot be asked any more */
         free(losses);
@@ -252,7 +256,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     }
     free(losses);
     DR_TRY(st);
-    DR_TRY(gradient_norm(r, &cx, &norm));
+    DR_TRY(r->c->fused_backward ? dr_run_fused_end(r, &norm) : gradient_norm(r, &cx, &norm));
     if (dump) {
         DR_TRY(dr_dist_agree(r->dist, write_dump(r, step, epoch, global_step, norm, loss)));
     }
@@ -262,7 +266,9 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
                 "(a lower --learning_rate, or --max_grad_norm 1)",
                 (long long)global_step + 1, loss, norm);
     }
-    DR_TRY(update(r, &cx, global_step, text, norm));
+    if (!r->c->fused_backward) {
+        DR_TRY(update(r, &cx, global_step, text, norm));
+    }
     if (dr_dist_rank(r->dist) == 0) {
         dr_progress_update(&r->progress, &(dr_progress_step){.step = global_step + 1,
                                                              .epoch = epoch,

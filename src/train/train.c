@@ -67,6 +67,7 @@ static dr_status open_model(dr_run *r)
                                               .checkpointing = c->checkpointing,
                                               .clip_skip = c->clip_skip,
                                               .loss = c->loss,
+                                              .one_segment_of_grads = c->fused_backward,
                                               .input_noise = c->objective.ip_noise_gamma != 0.0,
                                               .n_rows = c->n_token_rows,
                                               .weighted = c->weighted_captions,
@@ -185,7 +186,6 @@ static dr_status check_dataset(dr_run *r)
 
 static dr_status load(dr_run *r)
 {
-    DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_run_plan_memory(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_network_load(&r->net, r->file)));
     DR_TRY(dr_dist_agree(r->dist, begin_optimizer(r)));
@@ -243,6 +243,7 @@ static dr_status prepare(dr_run *r)
     DR_TRY(open_dataset(r));
     DR_TRY(check_output(r));
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
+    DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_dataset(r) : DR_OK));
     DR_TRY(open_latents(r, false));
     return load(r);

@@ -51,6 +51,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     int64_t stop_text_encoder; /* train it in steps 0 .. this-1; 0 or less: never */
     double lr, lr_text_encoder;
     dr_optim_settings optimizer;
+    double ema_decay;    /* 0: no average of the weights */
+    bool fused_backward; /* the optimizer steps inside backward */
     dr_objective objective;
     dr_loss_kind loss;
     double max_grad_norm; /* 0: no clipping */

@@ -1,0 +1,78 @@
+/*
+ * --fused_backward_pass: the optimizer steps on a segment as soon as backward has finished it, and
+ * the next segment's gradients take its memory. One leaf a step, nothing that needs all gradients.
+ */
+#include "ops/optimizer_ops.h"
+#include "train/run_internal.h"
+
+#include <math.h>
+
+void dr_run_fused_begin(dr_run *r, dr_context *cx, int64_t global_step, bool text)
+{
+    const bool frozen[DR_GROUP_COUNT] = {[DR_GROUP_TEXT_ENCODER] = !text};
+    r->fused = (dr_fused){.cx = cx, .st = DR_OK};
+    dr_optimizer_step_begin(r->optimizer,
+                            &(dr_optim_step){.lr_factor = dr_lr_factor(&r->lr, global_step),
+                                             .grad_scale = 1.0,
+                                             .frozen = frozen});
+}
+
+/* Weights are left alone from the first segment on whose gradients are not finite. */
+static dr_status check_gradients(dr_run *r, dr_context *cx, int64_t n)
+{
+    const dr_frame f = dr_frame_begin(cx);
+    const dr_tensor g = dr_tensor_of(r->net.grads, DR_F32, 1, &n);
+    dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
+    double squares = 0.0;
+    dr_status st = dr_zero(cx, &sum);
+    if (st == DR_OK) {
+        st = dr_sumsq(cx, &(dr_sumsq_args){.x = &g, .out = &sum});
+    }
+    if (st == DR_OK) {
+        st = dr_download(cx, &sum, &squares);
+    }
+    dr_frame_end(cx, f);
+    DR_TRY(st);
+    r->fused.squares += squares;
+    if (!isfinite(squares)) {
+        DR_FAIL(DR_NUMERIC,
+                "step %lld: gradients are not finite: the training has diverged (a lower "
+                "--learning_rate)",
+                (long long)r->step + 1);
+    }
+    return DR_OK;
+}
+
+/* begin and end count from the start of the trained part, [text encoder | U-Net]. */
+static dr_status step_segment(dr_run *r, dr_context *cx, int64_t begin, int64_t end)
+{
+    const int64_t n_text = r->net.text_params.n_elems;
+    const int64_t at = begin + r->net.first_trained;
+    const bool unet = at >= n_text;
+    const int64_t shift = at - begin - (unet ? n_text : 0);
+    DR_TRY(check_gradients(r, cx, end - begin));
+    DR_TRY(dr_optimizer_step_range(r->optimizer, cx, unet ? DR_GROUP_UNET : DR_GROUP_TEXT_ENCODER,
+                                   begin + shift, end + shift));
+    return r->backend->device->zero(r->net.grads, (size_t)(end - begin) * sizeof(float));
+}
+
+static void segment_ready(void *user, int64_t begin, int64_t end)
+{
+    dr_run *r = user;
+    dr_reducer_ready(r->reducer, begin, end);
+    if (r->fused.st == DR_OK && end > begin) {
+        r->fused.st = step_segment(r, r->fused.cx, begin, end);
+    }
+}
+
+dr_grad_sink dr_run_fused_sink(dr_run *r)
+{
+    return (dr_grad_sink){segment_ready, r};
+}
+
+dr_status dr_run_fused_end(dr_run *r, double *norm)
+{
+    *norm = sqrt(r->fused.squares);
+    DR_TRY(r->fused.st);
+    return dr_optimizer_step_end(r->optimizer, r->fused.cx);
+}
