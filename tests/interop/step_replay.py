@@ -1,13 +1,20 @@
-"""Training steps done again with torch, diffusers and transformers from what --dump_dir wrote."""
+"""Training steps done again with torch, diffusers, transformers and the optimizers' packages from what --dump_dir wrote."""
 import contextlib
 import glob
 import json
 import os
 
+import lion_pytorch
+import numpy as np
+import prodigyopt
 import torch
+import transformers
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextModel
+
+import loss_formulas
+import optim_peers
 
 MICRO_BATCH = ("latents", "noise", "noisy_latents", "model_pred", "target", "timesteps", "input_ids",
                "encoder_hidden_states", "loss_weights", "loss")
@@ -73,8 +80,46 @@ def text_states(text_encoder, ids, clip_skip):
     return torch.cat([states[:, 0, :1], middle, states[:, -1, 76:]], 1)
 
 
+class AdamW8bit(torch.optim.Optimizer):
+    """bitsandbytes' algorithm (optim_peers) on torch parameters, blocks in memory order."""
+
+    def __init__(self, groups):
+        super().__init__(groups, {"lr": 0.0})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.step_one(p, group["lr"])
+
+    def step_one(self, p, lr, b1=0.9, b2=0.999, eps=1e-8, wd=0.01):
+        f, state = np.float32, self.state[p]
+        g, x = (optim_peers.memory_order(v.numpy()) for v in (p.grad, p.detach()))
+        state.setdefault("m", np.zeros_like(x))
+        state.setdefault("v", np.zeros_like(x))
+        state["t"] = t = state.get("t", 0) + 1
+        c1, c2 = 1 - b1**t, np.sqrt(1 - b2**t)
+        m = f(b1) * state["m"] + f(1 - b1) * g
+        v = f(b2) * state["v"] + f(1 - b2) * g * g
+        x = (x + f(-lr * c2 / c1) * (m / (np.sqrt(v) + f(eps * c2)))) * f(1 - lr * wd)
+        coded = x.size >= 4096
+        state["m"] = optim_peers.encode(m, optim_peers.MAPS[0]) if coded else m
+        state["v"] = optim_peers.encode(v, optim_peers.MAPS[1]) if coded else v
+        p.copy_(torch.from_numpy(np.ascontiguousarray(optim_peers.file_order(x, p.shape))))
+
+
+OPTIMIZERS = {  # with the settings of train_peers' cases
+    "AdamW": lambda g: torch.optim.AdamW(g, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01),
+    "AdamW8bit": AdamW8bit,
+    "Lion": lambda g: lion_pytorch.Lion(g, weight_decay=0.1),
+    "AdaFactor": lambda g: transformers.Adafactor(g, relative_step=False, scale_parameter=False),
+    "Prodigy": lambda g: prodigyopt.Prodigy(g, weight_decay=0.01),
+}
+
+
 class Replay:
-    """Weights of the run so far: torch's AdamW in f32, fed with the dumped gradients."""
+    """Weights of the run so far: the case's optimizer in f32, fed with the dumped gradients."""
 
     def __init__(self, model_dir, case):
         self.case = case
@@ -85,7 +130,7 @@ class Replay:
                                       num_train_timesteps=1000, clip_sample=False, prediction_type=kind)
         self.initial = {k: p.detach().clone() for k, p in self.parameters()}
         groups = [{"params": list(m.parameters()), "lr": 0.0} for m in (self.unet, self.text_encoder)]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+        self.optimizer = OPTIMIZERS[case.optimizer](groups)
 
     def parameters(self):
         for prefix, model in (("unet", self.unet), ("text_encoder", self.text_encoder)):
@@ -110,10 +155,10 @@ class Replay:
             noisy = self.schedule.add_noise(g["latents"], g["noise"], g["timesteps"])
             target = self.target(g["latents"], g["noise"], g["timesteps"])
             pred = unet(g["noisy_latents"].double(), g["timesteps"], states).sample
-            squares = (pred - g["target"].double()).square()
+            losses = loss_formulas.loss(self.case.loss, pred - g["target"].double(), g["timesteps"])
             if "loss_mask" in g:
-                squares = squares * g["loss_mask"].double()[:, None]
-            loss = squares.mean((1, 2, 3))
+                losses = losses * g["loss_mask"].double()[:, None]
+            loss = losses.mean((1, 2, 3))
             step_loss = (loss * g["loss_weights"].double()).sum() / dump.number("global_batch")
             step_loss.backward()
             total += step_loss.item()
@@ -130,7 +175,7 @@ class Replay:
         return errors, grads
 
     def advance(self, dump, lr, max_grad_norm, frozen=()):
-        """AdamW with the dumped gradients; frozen: prefixes that take no step. lr: (unet, text_encoder)."""
+        """The optimizer with the dumped gradients; frozen: prefixes that take no step. lr: (unet, text_encoder)."""
         for name, p in self.parameters():
             given = dump.grads.get(name)
             p.grad = None if given is None or name.startswith(tuple(frozen)) else given.clone()
