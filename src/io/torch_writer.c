@@ -118,6 +118,17 @@ static void add_state_dict(dr_str *p, const dr_torch_content *c, const int64_t *
     add_byte(p, 'u'); /* SETITEMS */
 }
 
+static void add_meta(dr_str *p, const dr_torch_content *c)
+{
+    add_text(p, "metadata");
+    dr_str_add(p, "}(");
+    for (size_t i = 0; i < c->n_meta; i++) {
+        add_text(p, c->meta[i].key);
+        add_text(p, c->meta[i].value);
+    }
+    add_byte(p, 'u');
+}
+
 static void build_pickle(dr_str *p, const dr_torch_content *c, const int64_t *n_elems)
 {
     add_byte(p, 0x80);
@@ -132,6 +143,9 @@ static void build_pickle(dr_str *p, const dr_torch_content *c, const int64_t *n_
             add_text(p, c->numbers[i].key);
             add_int(p, c->numbers[i].value);
         }
+        if (c->n_meta > 0) {
+            add_meta(p, c);
+        }
         add_byte(p, 'u');
     }
     add_byte(p, '.');
@@ -142,6 +156,19 @@ static void build_pickle(dr_str *p, const dr_torch_content *c, const int64_t *n_
 static int by_text(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static dr_status check_meta(const char *path, const dr_torch_content *c)
+{
+    for (size_t i = 0; i < c->n_meta; i++) {
+        const char *const texts[] = {c->meta[i].key, c->meta[i].value};
+        for (int k = 0; k < 2; k++) {
+            if (!dr_json_utf8_valid(texts[k]) || strlen(texts[k]) > INT32_MAX) {
+                DR_FAIL(DR_INVALID, "%s: metadata '%s' is not valid UTF-8", path, texts[0]);
+            }
+        }
+    }
+    return DR_OK;
 }
 
 static dr_status check_names(const char *path, const dr_torch_content *c)
@@ -216,6 +243,8 @@ static dr_status begin_file(dr_torch_writer *w, const char *path, const dr_torch
 {
     uint64_t all = 0;
     DR_TRY(check_names(path, c));
+    DR_TRY(check_meta(path, c));
+    DR_CHECK(!c->bare || c->n_meta == 0, "%s: a bare state_dict has no place for metadata", path);
     if (c->bare && c->n_numbers > 0) {
         DR_FAIL(DR_INVALID, "%s: a bare state_dict has no place for '%s'", path, c->numbers[0].key);
     }

@@ -5,10 +5,10 @@
  * Threads:  a writer belongs to one.
  * Source:   torch/serialization.py and caffe2/serialize/inline_container.cc of torch 2.15.
  *
- * The file is {"state_dict": OrderedDict of tensors, then the numbers} (bare: the OrderedDict
- * alone, as Diffusers' and transformers' .bin), in a zip archive with stored entries, each storage
- * at a multiple of 64 bytes, ZIP64 where it is needed. Its pickle has protocol 2 and only what
- * torch.load(weights_only=True) accepts.
+ * The file is {"state_dict": OrderedDict of tensors, then the numbers, then "metadata": a dict of
+ * strings, where there are any} (bare: the OrderedDict alone, as Diffusers' and transformers'
+ * .bin), in a zip archive with stored entries, each storage at a multiple of 64 bytes, ZIP64 where
+ * it is needed. Its pickle has protocol 2 and only what torch.load(weights_only=True) accepts.
  */
 #ifndef DR_IO_TORCH_WRITER_H
 #define DR_IO_TORCH_WRITER_H
@@ -25,7 +25,9 @@ typedef struct dr_torch_content {        /* all that the pickle says; borrowed *
     size_t n_entries;
     const dr_torch_number *numbers;
     size_t n_numbers;
-    bool bare; /* no state_dict around the tensors, no numbers */
+    const dr_safetensors_meta *meta; /* what safetensors has as __metadata__ */
+    size_t n_meta;
+    bool bare; /* no state_dict around the tensors, no numbers, no meta */
 } dr_torch_content;
 
 typedef struct dr_torch_writer dr_torch_writer;

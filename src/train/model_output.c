@@ -1,5 +1,6 @@
 #include "train/model_output.h"
 
+#include "io/torch_writer.h"
 #include "train/metadata.h"
 
 #include <stdio.h>
@@ -165,12 +166,14 @@ uint64_t dr_out_bytes(const dr_out_list *l)
 typedef struct sink { /* the open file of either kind, and who is told */
     const dr_out_list *list;
     dr_out_progress *progress;
-    dr_safetensors_writer *safetensors;
+    dr_safetensors_writer *safetensors; /* one of the two */
+    dr_torch_writer *torch;
 } sink;
 
 static dr_status put(sink *s, const void *data, size_t n)
 {
-    DR_TRY(dr_safetensors_writer_write(s->safetensors, data, n));
+    DR_TRY(s->torch != NULL ? dr_torch_writer_write(s->torch, data, n)
+                            : dr_safetensors_writer_write(s->safetensors, data, n));
     if (s->progress != NULL && s->progress->report != NULL) {
         s->progress->done += n;
         s->progress->report(s->progress->user, s->progress->done, s->progress->all);
@@ -264,6 +267,13 @@ static dr_status emit_safetensors(void *ctx, dr_safetensors_writer *w, size_t i)
     return put_tensor(s, i);
 }
 
+static dr_status emit_torch(void *ctx, dr_torch_writer *w, size_t i)
+{
+    sink *s = ctx;
+    s->torch = w;
+    return put_tensor(s, i);
+}
+
 static dr_safetensors_entry *entries_of(const dr_out_list *l)
 {
     dr_safetensors_entry *entries = dr_xcalloc(l->n, sizeof *entries);
@@ -299,11 +309,27 @@ static dr_status write_safetensors(sink *s, const dr_out_file *file,
     return st;
 }
 
+static dr_status write_torch(sink *s, const dr_out_file *file, const dr_safetensors_entry *entries)
+{
+    const dr_torch_number numbers[] = {{"epoch", file->epoch}, {"global_step", file->global_step}};
+    const bool bare = file->container == DR_OUT_STATE_DICT;
+    const dr_torch_content content = {.entries = entries,
+                                      .n_entries = s->list->n,
+                                      .numbers = numbers,
+                                      .n_numbers = bare ? 0 : sizeof numbers / sizeof *numbers,
+                                      .meta = file->meta,
+                                      .n_meta = bare ? 0 : file->n_meta,
+                                      .bare = bare};
+    return dr_torch_write(file->path, &content, emit_torch, s);
+}
+
 dr_status dr_out_write(const dr_out_list *l, const dr_out_file *file)
 {
     sink s = {.list = l, .progress = file->progress};
     dr_safetensors_entry *entries = entries_of(l);
-    const dr_status st = write_safetensors(&s, file, entries);
+    const dr_status st = file->container == DR_OUT_SAFETENSORS
+                             ? write_safetensors(&s, file, entries)
+                             : write_torch(&s, file, entries);
     free(entries);
     return st;
 }

@@ -1,8 +1,10 @@
 /*
  * model_driver COMMAND ...: what train/model_file does, for models_peers.py.
  *   dump  MODEL OUT            every parameter, as loaded, under "unet.", "text_encoder.", "vae."
- *   save  MODEL OUT FORMAT     FORMAT: diffusers, safetensors; untrained: all tensors are kept
+ *   save  MODEL OUT FORMAT     FORMAT: as --save_model_as; untrained: all tensors are kept
  *   train MODEL OUT FORMAT DTYPE   the same with U-Net and text encoder given as trained values
+ *   config MODEL               what the configs of a Diffusers directory (weights or not) say
+ *   yaml KIND OUT              the config beside a checkpoint of that kind
  *   names 1|2                  "single-file name <TAB> first row <TAB> part.Diffusers name" of a
  *                              full-size model
  * Options after the command: --v2, --v_parameterization, --vae PATH.
@@ -10,6 +12,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "train/model_file_internal.h"
+#include "train/model_output.h"
 #include "train/model_presets.h"
 
 #include <stdio.h>
@@ -99,7 +102,7 @@ static dr_status save_model(dr_model_file *f, const char *out, const char *forma
     part_values unet = {0};
     part_values text = {0};
     dr_model_save s = {.path = out, .dtype = DR_F32};
-    s.format = strcmp(format, "diffusers") == 0 ? DR_SAVE_DIFFUSERS : DR_SAVE_SAFETENSORS;
+    DR_CHECK(dr_save_format_from_name(format, &s.format), "format %s", format);
     if (dtype != NULL) {
         DR_CHECK(dr_dtype_from_name(dtype, &s.dtype), "dtype %s", dtype);
         DR_TRY(part_load(&unet, f, DR_PART_UNET));
@@ -139,6 +142,37 @@ static dr_status print_names(bool v2)
     return DR_OK;
 }
 
+/* ---- configs ------------------------------------------------------------------------------- */
+
+static dr_status print_configs(const char *dir)
+{
+    dr_model_config c = {0};
+    dr_arena a;
+    dr_arena_init(&a);
+    DR_TRY(dr_unet_config_read(&c.unet, dr_arena_printf(&a, "%s/unet/config.json", dir)));
+    DR_TRY(dr_clip_config_read(&c.clip, dr_arena_printf(&a, "%s/text_encoder/config.json", dir)));
+    DR_TRY(dr_autoencoder_config_read(&c.vae, dr_arena_printf(&a, "%s/vae/config.json", dir)));
+    DR_TRY(dr_prediction_read(&c.v_prediction,
+                              dr_arena_printf(&a, "%s/scheduler/scheduler_config.json", dir)));
+    printf("channels %lld..%lld heads %d..%d context %lld layers %d act %s vae %lld v %d\n",
+           (long long)c.unet.channels[0], (long long)c.unet.channels[c.unet.n_levels - 1],
+           c.unet.heads[0], c.unet.heads[c.unet.n_levels - 1], (long long)c.unet.context_dim,
+           c.clip.layers, dr_clip_act_name(c.clip.act), (long long)c.vae.kl.channels[0],
+           c.v_prediction ? 1 : 0);
+    dr_arena_deinit(&a);
+    return DR_OK;
+}
+
+static dr_status write_yaml(const char *kind, const char *out)
+{
+    dr_model_config c;
+    bool written = false;
+    DR_TRY(dr_model_preset(kind, &c));
+    DR_TRY(dr_model_yaml_write(&c, out, &written));
+    DR_CHECK(written, "%s can be described", kind);
+    return DR_OK;
+}
+
 static dr_status run(int argc, char **argv)
 {
     enum { MAX_WORDS = 5 };
@@ -158,6 +192,12 @@ static dr_status run(int argc, char **argv)
     }
     if (n == 2 && strcmp(word[0], "names") == 0) {
         return print_names(word[1][0] == '2');
+    }
+    if (n == 2 && strcmp(word[0], "config") == 0) {
+        return print_configs(word[1]);
+    }
+    if (n == 3 && strcmp(word[0], "yaml") == 0) {
+        return write_yaml(word[1], word[2]);
     }
     if (n < 3) {
         DR_FAIL(DR_INVALID, "usage: model_driver dump|save|train MODEL OUT [FORMAT [DTYPE]]");

@@ -120,9 +120,9 @@ def check_model(tools, score, name, source, flags, folder):
     score.equal(f"{name}: load", tools.dump(source, flags, folder), want)
 
     copy, single, back = (os.path.join(folder, n) for n in ("copy", "single.safetensors", "back"))
-    hashes = {tools.drive("save", source, copy, "diffusers", *flags),
+    hashes = {tools.drive("save", source, copy, "diffusers_safetensors", *flags),
               tools.drive("save", source, single, "safetensors", *flags),
-              tools.drive("save", single, back, "diffusers", *flags)}
+              tools.drive("save", single, back, "diffusers_safetensors", *flags)}
     score.check(f"{name}: one VAE hash for all forms", len(hashes) == 1, hashes)
     pipe, copied, made = load_pipe(source), load_pipe(copy), load_pipe(back)
     score.equal(f"{name}: saved directory in diffusers", state_of_pipe(copied), state_of_pipe(pipe))
@@ -142,7 +142,7 @@ def check_model(tools, score, name, source, flags, folder):
     tools.drive("train", single, again, "safetensors", "F32", *flags)
     score.equal(f"{name}: trained over a single file", load_file(again), load_file(single))
     for kind, dtype in (("F16", torch.float16), ("BF16", torch.bfloat16)):
-        tools.drive("train", source, copy, "diffusers", kind, *flags)
+        tools.drive("train", source, copy, "diffusers_safetensors", kind, *flags)
         half = {k: v if k.startswith("vae.") else v.to(dtype) for k, v in want.items()}
         score.equal(f"{name}: trained tensors in {kind}", state_of(copy), half)
         score.equal(f"{name}: {kind} read again", tools.dump(copy, flags, folder),
@@ -176,7 +176,7 @@ def check_wild_directory(tools, score, source, flags, folder):
     want = {k: v.to(kept[k.split(".")[0]]) for k, v in state_of(source).items()}
     score.equal("other names, load", tools.dump(wild, flags, folder), {k: v.float() for k, v in want.items()})
     saved = os.path.join(folder, "tame")
-    tools.drive("save", wild, saved, "diffusers", *flags)
+    tools.drive("save", wild, saved, "diffusers_safetensors", *flags)
     score.equal("other names, saved", state_of(saved), want)
 
 
@@ -217,7 +217,7 @@ def check_vaes(tools, score, source, single, flags, folder):
         for base in (source, single):
             score.equal(f"--vae {name}, load", tools.dump(base, [*flags, "--vae", path], folder), want)
             saved = os.path.join(folder, "with_vae")
-            tools.drive("save", base, saved, "diffusers", *flags, "--vae", path)
+            tools.drive("save", base, saved, "diffusers_safetensors", *flags, "--vae", path)
             score.equal(f"--vae {name}, saved", state_of(saved), want)
             score.equal(f"--vae {name}, in diffusers", state_of_pipe(load_pipe(saved)), want)
     saved = os.path.join(folder, "with_vae.safetensors")
@@ -238,7 +238,7 @@ def check_tiny_vae(tools, score, source, single, flags, folder):
     for path in (taesd, vae_dir):
         got = tools.dump(source, [*flags, "--vae", path], folder)
         score.equal("--vae TAESD, load", {k: v for k, v in got.items() if k.startswith("vae.")}, want)
-        tools.drive("save", source, saved, "diffusers", *flags, "--vae", path)
+        tools.drive("save", source, saved, "diffusers_safetensors", *flags, "--vae", path)
         pipe = load_pipe(saved)
         score.check("--vae TAESD, class in diffusers", isinstance(pipe.vae, AutoencoderTiny))
         score.equal("--vae TAESD, in diffusers", {f"vae.{k}": v.float() for k, v in pipe.vae.state_dict().items()}, want)
