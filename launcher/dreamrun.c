@@ -88,7 +88,20 @@ static const char *meaning_of(int code)
 
 static const char *signal_name(int sig)
 {
-    return sig == SIGINT ? "SIGINT" : sig == SIGHUP ? "SIGHUP" : "SIGTERM";
+    return sig == SIGINT    ? "SIGINT"
+           : sig == SIGHUP  ? "SIGHUP"
+           : sig == SIGUSR1 ? "SIGUSR1"
+                            : "SIGTERM";
+}
+
+static const char *how_it_ended(const dr_supervised *r)
+{
+    if (r->killed) {
+        return "; it did not end in time and was killed";
+    }
+    return r->exit_code == dr_status_exit_code(DR_CANCELLED)
+               ? "; its state is saved: start it again with --resume auto"
+               : "";
 }
 
 /* One line, the last on the screen. */
@@ -96,9 +109,8 @@ static int verdict(const dr_launch_plan *p, const dr_supervised *r)
 {
     if (r->signal != 0) {
         (void)fprintf(stderr, "dreamrun: %s with %d ranks was stopped by %s%s\n", p->program,
-                      p->n_ranks, signal_name(r->signal),
-                      r->killed ? "; it did not end in time and was killed" : "");
-        return 128 + r->signal;
+                      p->n_ranks, signal_name(r->signal), how_it_ended(r));
+        return r->exit_code == dr_status_exit_code(DR_CANCELLED) ? r->exit_code : 128 + r->signal;
     }
     if (r->exit_code != 0) {
         (void)fprintf(stderr,

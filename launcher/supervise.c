@@ -126,7 +126,7 @@ static void wait_for_end(pid_t child, const sigset_t *signals, double grace_s, d
     while (!has_ended(child, &status)) {
         struct timespec t = timespec_of(r->signal != 0 ? deadline - dr_now_s() : 3600.0);
         int sig = sigtimedwait(signals, NULL, &t);
-        bool stop = sig == SIGINT || sig == SIGTERM || sig == SIGHUP;
+        bool stop = sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGUSR1;
         bool late = r->signal != 0 && (stop || dr_now_s() >= deadline);
         if (late && !r->killed) {
             r->killed = true;
@@ -134,7 +134,7 @@ static void wait_for_end(pid_t child, const sigset_t *signals, double grace_s, d
         } else if (stop && r->signal == 0) {
             r->signal = sig;
             deadline = dr_now_s() + grace_s;
-            (void)kill(child, SIGTERM);
+            (void)kill(child, SIGUSR1); /* mpirun hands it on; TERM would leave the ranks 1 s */
         }
         if (r->killed) {
             deadline = dr_now_s() + 3600.0; /* only the child's end is awaited now */
@@ -149,7 +149,7 @@ dr_status dr_supervise(const char *const *argv, const char *const *env, double g
     sigset_t signals;
     sigset_t before;
     (void)sigemptyset(&signals);
-    static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
+    static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD};
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
         (void)sigaddset(&signals, watched[i]);
     }

@@ -7,6 +7,7 @@
 #include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
 #include "base/fault.h"
+#include "base/stop.h"
 
 #include <stdio.h>
 
@@ -46,6 +47,7 @@ static dr_status read_options(dr_options *o, int argc, char **argv)
 static dr_status run(const dr_options *o, dr_status usage)
 {
     dr_dist *d = NULL;
+    DR_TRY(dr_stop_watch());
     DR_TRY(dr_dist_init(&d));
     dr_log_configure(usage == DR_OK ? dr_settings_log_level(o) : DR_LOG_INFO, dr_dist_rank(d));
     if (usage == DR_OK) {
@@ -57,7 +59,10 @@ static dr_status run(const dr_options *o, dr_status usage)
     } else if (st == DR_OK) {
         st = train(o, d);
     }
-    if (st != DR_OK && dr_dist_rank(d) == 0) { /* all ranks have the same record: one speaks */
+    if (st == DR_CANCELLED) {
+        dr_info("%s", dr_error_message());
+    } else if (st != DR_OK &&
+               dr_dist_rank(d) == 0) { /* all ranks have the same record: one speaks */
         dr_log_error_record();
     }
     dr_dist_finalize(d);

@@ -1,6 +1,7 @@
 #include "apps/train_settings.h"
 
 #include "apps/objective_settings.h"
+#include "apps/option_facts.h"
 #include "base/file.h"
 #include "data/picture_check.h"
 
@@ -228,7 +229,6 @@ static void run_settings(const dr_options *o, dr_train_config *c)
         .vae = dr_opt_str(o, DR_OPT_vae),
     };
     c->output_dir = dr_opt_str(o, DR_OPT_output_dir);
-    c->output_name = dr_opt_str(o, DR_OPT_output_name);
     save_settings(o, c);
     c->dump_dir = dr_opt_str(o, DR_OPT_dump_dir);
     c->dump_steps = dr_opt_int(o, DR_OPT_dump_steps);
@@ -251,6 +251,28 @@ static void run_settings(const dr_options *o, dr_train_config *c)
                                                    : DR_PROGRESS_AUTO;
 }
 
+static void checkpoint_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
+{
+    c->save = (dr_save_options){
+        .name = dr_opt_str(o, DR_OPT_output_name),
+        .every_n_epochs = dr_opt_int_or(o, DR_OPT_save_every_n_epochs, 0),
+        .n_epoch_ratio = dr_opt_int_or(o, DR_OPT_save_n_epoch_ratio, 0),
+        .every_n_steps = dr_opt_int_or(o, DR_OPT_save_every_n_steps, 0),
+        .last_n_epochs = dr_opt_int_or(o, DR_OPT_save_last_n_epochs, 0),
+        .last_n_epochs_state = dr_opt_int_or(o, DR_OPT_save_last_n_epochs_state, 0),
+        .last_n_steps = dr_opt_int_or(o, DR_OPT_save_last_n_steps, 0),
+        .last_n_steps_state = dr_opt_int_or(o, DR_OPT_save_last_n_steps_state, 0),
+        .state = dr_opt_flag(o, DR_OPT_save_state),
+        .state_at_end = dr_opt_flag(o, DR_OPT_save_state_on_train_end),
+    };
+    c->resume = dr_opt_str(o, DR_OPT_resume);
+    c->resume_changed = dr_opt_flag(o, DR_OPT_resume_changed);
+    c->seed_given = dr_opt_given(o, DR_OPT_seed);
+    dr_arena_init(&texts->arena);
+    texts->facts = dr_options_facts(o, &texts->arena, &c->n_facts);
+    c->facts = texts->facts;
+}
+
 dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     dr_status st = dr_settings_data(o, texts, c);
@@ -259,6 +281,7 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     }
     dr_settings_objective(o, c);
     run_settings(o, c);
+    checkpoint_settings(o, texts, c);
     return st;
 }
 

@@ -14,6 +14,8 @@
 typedef struct dr_setting_texts { /* what the settings point to beyond the option set */
     char caption_extension[64];
     char *cache_dir;
+    dr_arena arena;
+    const dr_train_fact *facts; /* in the arena */
     dr_picture_options picture;
     dr_dataset_defaults defaults;
     dr_arena arena;           /* of the dataset file */

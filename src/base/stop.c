@@ -1,68 +1,80 @@
 #include "base/stop.h"
 
-#include <errno.h>
+#include "base/clock.h"
+
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
-enum { N_SIGNALS = sizeof signals / sizeof *signals };
+static atomic_bool takes_notes;
+static atomic_int requested;
 
-static struct sigaction before[N_SIGNALS];
-static bool installed;
-static volatile sig_atomic_t requested;
-static struct timespec first_at;
-
-static void take_note(int sig)
+static void stop_set(sigset_t *set)
 {
-    const int saved = errno;
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    if (requested == 0) {
-        first_at = now;
-        requested = sig;
-    } else if (sig != SIGUSR1) {
-        const double since = (double)(now.tv_sec - first_at.tv_sec) +
-                             1e-9 * (double)(now.tv_nsec - first_at.tv_nsec);
-        if (since > 0.5) {
+    (void)sigemptyset(set);
+    (void)sigaddset(set, SIGINT);
+    (void)sigaddset(set, SIGTERM);
+    (void)sigaddset(set, SIGUSR1);
+}
+
+/* As if nobody had blocked it. */
+static void end_by(int sig)
+{
+    sigset_t one;
+    (void)signal(sig, SIG_DFL);
+    (void)sigemptyset(&one);
+    (void)sigaddset(&one, sig);
+    (void)pthread_sigmask(SIG_UNBLOCK, &one, NULL);
+    (void)raise(sig);
+}
+
+static void *watch(void *unused)
+{
+    sigset_t set;
+    int sig = 0;
+    double first_at = 0.0;
+    stop_set(&set);
+    while (sigwait(&set, &sig) == 0) {
+        if (!atomic_load(&takes_notes)) {
+            end_by(sig);
+        } else if (atomic_load(&requested) == 0) {
+            first_at = dr_now_s();
+            atomic_store(&requested, sig);
+        } else if (sig != SIGUSR1 && dr_now_s() - first_at > 0.5) {
             _exit(128 + sig);
         }
     }
-    errno = saved;
+    return unused;
 }
 
-dr_status dr_stop_install(void)
+dr_status dr_stop_watch(void)
 {
-    struct sigaction action;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = take_note;
-    action.sa_flags = SA_RESTART;
-    (void)sigemptyset(&action.sa_mask);
-    for (int i = 0; i < N_SIGNALS; i++) {
-        (void)sigaddset(&action.sa_mask, signals[i]);
+    sigset_t set;
+    pthread_t thread;
+    stop_set(&set);
+    int err = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (err == 0) {
+        err = pthread_create(&thread, NULL, watch, NULL);
     }
-    requested = 0;
-    for (int i = 0; i < N_SIGNALS; i++) {
-        if (sigaction(signals[i], &action, &before[i]) != 0) {
-            DR_FAIL(DR_IO, "sigaction: %s", strerror(errno));
-        }
+    if (err == 0) {
+        err = pthread_detach(thread);
     }
-    installed = true;
+    if (err != 0) {
+        DR_FAIL(DR_IO, "the thread that waits for signals cannot be started: %s", strerror(err));
+    }
     return DR_OK;
 }
 
-void dr_stop_restore(void)
+void dr_stop_take_notes(bool on)
 {
-    for (int i = 0; installed && i < N_SIGNALS; i++) {
-        (void)sigaction(signals[i], &before[i], NULL);
-    }
-    installed = false;
+    atomic_store(&takes_notes, on);
 }
 
 int dr_stop_signal(void)
 {
-    return requested;
+    return atomic_load(&requested);
 }
 
 const char *dr_stop_signal_name(int sig)

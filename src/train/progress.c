@@ -10,11 +10,14 @@ static const double plain_interval_s = 5.0;   /* between plain lines: a log stay
 static const double rewrite_interval_s = 0.1; /* a terminal needs no more */
 static const double smoothing = 0.05;         /* weight of the newest loss in the average */
 
-void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs)
+void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs,
+                       const double *smooth_loss)
 {
     *p = (dr_progress){.mode = mode, .n_steps = n_steps, .n_epochs = n_epochs};
     p->rewrite = mode == DR_PROGRESS_AUTO && isatty(STDERR_FILENO);
     p->started_s = dr_now_s();
+    p->has_smooth_loss = smooth_loss != NULL;
+    p->smooth_loss = smooth_loss != NULL ? *smooth_loss : 0.0;
 }
 
 static void print_json(const dr_progress *p, const dr_progress_step *s)
@@ -58,7 +61,9 @@ void dr_progress_update(dr_progress *p, const dr_progress_step *s)
     bool first = p->n_done == 0;
     p->n_done++;
     p->n_samples += s->samples;
-    p->smooth_loss = first ? s->loss : p->smooth_loss + smoothing * (s->loss - p->smooth_loss);
+    p->smooth_loss =
+        p->has_smooth_loss ? p->smooth_loss + smoothing * (s->loss - p->smooth_loss) : s->loss;
+    p->has_smooth_loss = true;
     if (p->mode == DR_PROGRESS_JSON) {
         print_json(p, s);
         return;

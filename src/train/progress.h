@@ -21,6 +21,7 @@ typedef struct dr_progress {
     uint32_t n_epochs;
     double started_s, last_print_s; /* of the clock */
     double smooth_loss;
+    bool has_smooth_loss;
     uint64_t n_samples;
     int64_t n_done; /* steps of this run */
 } dr_progress;
@@ -33,7 +34,9 @@ typedef struct dr_progress_step {
     double data_s, step_s; /* waiting for data, whole step */
 } dr_progress_step;
 
-void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs);
+/* smooth_loss: the smoothed loss to go on from, or NULL. */
+void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs,
+                       const double *smooth_loss);
 void dr_progress_update(dr_progress *p, const dr_progress_step *s);
 /* Ends the rewritten line. */
 void dr_progress_end(dr_progress *p);

@@ -4,14 +4,18 @@
 #ifndef DR_TRAIN_RUN_INTERNAL_H
 #define DR_TRAIN_RUN_INTERNAL_H
 
+#include "base/stop.h"
 #include "data/epoch_plan.h"
 #include "diffusion/schedule.h"
+#include "io/json.h"
+#include "io/xxh3.h"
 #include "text/tokenizer.h"
 #include "train/dump.h"
 #include "train/latents.h"
 #include "train/network.h"
 #include "train/text_cache.h"
 #include "train/optimizer.h"
+#include "train/state.h"
 #include "train/train.h"
 
 enum { DR_GROUP_UNET, DR_GROUP_TEXT_ENCODER, DR_GROUP_COUNT };
@@ -25,7 +29,8 @@ typedef struct dr_fused { /* a step inside backward */
 } dr_fused;
 
 typedef struct dr_run {
-    const dr_train_config *c;
+    const dr_train_config *c; /* &config */
+    dr_train_config config;   /* what the caller asked for; a state fills in what was left open */
     dr_dist *dist;
     const dr_backend *backend;
     dr_arena arena;
@@ -49,7 +54,14 @@ typedef struct dr_run {
     uint32_t n_leaves; /* of a step, over all ranks */
     uint32_t steps_per_epoch;
     int64_t n_steps;
-    int64_t step;             /* optimizer steps done: the number of the current one, from 0 */
+    int64_t step;    /* done so far, those before a resume included */
+    int stop_signal; /* all ranks agreed to stop because of it; 0: none */
+    bool resuming;
+    char *resume;              /* the state gone on from; rank 0, or NULL */
+    dr_json_doc *resume_facts; /* rank 0 */
+    double resumed_loss;       /* smoothed, for the progress line */
+    char *newest_state;        /* saved by this process, or NULL */
+    char model_hash[DR_XXH3_HEX], dataset_hash[DR_XXH3_HEX];
     bool trains_text_encoder; /* at least one step does */
     int64_t n_truncated;      /* captions cut so far */
     double data_s;            /* of the current step: making inputs */
@@ -129,5 +141,33 @@ void dr_run_look_ahead(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch, uin
 /* One optimizer step over the plan's step; global_step counts from 0. */
 DR_MUST_USE dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch,
                                   int64_t global_step);
+
+/* ---- run_checkpoint.c ---- */
+
+/* Collective. A model that could not be saved is found out before the first step. */
+DR_MUST_USE dr_status dr_run_check_output(dr_run *r);
+/* Epochs of the run; the epoch (from 1) of the last step done. */
+int64_t dr_run_n_epochs(const dr_run *r);
+uint32_t dr_run_epoch(const dr_run *r);
+/* Collective. After a step: the models and states that are due. A full disk costs that save only.
+ */
+DR_MUST_USE dr_status dr_run_save_due(dr_run *r);
+/* Collective. The trained model, and its state if one is wanted. */
+DR_MUST_USE dr_status dr_run_save_last(dr_run *r);
+/* Collective. Saves a state; DR_CANCELLED with how to go on. */
+DR_MUST_USE dr_status dr_run_leave(dr_run *r);
+
+/* ---- run_state.c ---- */
+
+/* What the run starts from, for its states: before weights and dataset change. */
+DR_MUST_USE dr_status dr_run_fingerprint_model(dr_run *r);
+void dr_run_fingerprint_dataset(dr_run *r);
+/* Writes the state after the last step done (rank 0). */
+DR_MUST_USE dr_status dr_run_write_state(dr_run *r, const char *path);
+/* Collective. Finds the state of --resume; seed and virtual shards that were not given are its. */
+DR_MUST_USE dr_status dr_run_open_state(dr_run *r);
+/* Collective. Weights and optimizer of the state, once it is found to fit. DR_INEXACT lists what
+ * differs, DR_FORMAT what cannot be loaded. */
+DR_MUST_USE dr_status dr_run_load_state(dr_run *r);
 
 #endif

@@ -40,7 +40,7 @@ static dr_modelspec modelspec_of(const dr_run *r)
     const dr_train_config *c = r->c;
     return (dr_modelspec){.v2 = c->model.v2,
                           .v_prediction = c->model.v_parameterization,
-                          .output_name = c->output_name,
+                          .output_name = c->save.name,
                           .width = c->data.buckets.resolution.w,
                           .height = c->data.buckets.resolution.h,
                           .min_timestep = -1,
@@ -57,16 +57,15 @@ static dr_modelspec modelspec_of(const dr_run *r)
 static void add_ss(dr_metadata *m, const dr_run *r, int64_t epoch, int64_t global_step)
 {
     const dr_train_config *c = r->c;
-    const int64_t n_epochs = (r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch;
     const bool trains_text = r->trains_text_encoder;
     const dr_ss_facts facts = {
-        .output_name = dr_fact_text(c->output_name),
+        .output_name = dr_fact_text(c->save.name),
         .learning_rate = dr_fact_float(c->lr),
         .text_encoder_lr = trains_text ? dr_fact_float(c->lr_text_encoder) : dr_fact_none(),
         .unet_lr = dr_fact_float(c->lr),
         .num_train_images = dr_fact_int(r->dataset.n_train_samples),
         .num_reg_images = dr_fact_int(r->dataset.n_reg_reported),
-        .num_epochs = dr_fact_int(n_epochs),
+        .num_epochs = dr_fact_int(dr_run_n_epochs(r)),
         .gradient_accumulation_steps = dr_fact_int(c->accumulation),
         .max_train_steps = dr_fact_int(r->n_steps),
         .lr_warmup_steps = dr_fact_int(r->lr.warmup_steps),

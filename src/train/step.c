@@ -155,24 +155,28 @@ static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint
     return DR_OK;
 }
 
-/* Loss of the step: all leaves' losses summed in leaf order, the same on every rank. */
+/* Loss of the step: all leaves' losses summed in leaf order, the same on every rank. A rank that
+ * was asked to stop says so here, and all of them stop after the same step. */
 static dr_status gather_loss(dr_run *r, const dr_step *step, const double *losses, double *out)
 {
+    enum { COUNT, STOP, HEAD };
     int world = dr_dist_world(r->dist);
-    size_t share = (r->n_leaves + (size_t)world - 1) / (size_t)world + 1;
+    size_t share = (r->n_leaves + (size_t)world - 1) / (size_t)world + HEAD;
     double *mine = dr_xcalloc(share, sizeof *mine);
     double *all = dr_xcalloc(share * (size_t)world, sizeof *all);
     int64_t first, n;
     dr_reducer_leaves(r->reducer, &first, &n);
-    mine[0] = (double)n;
-    memcpy(mine + 1, losses, (size_t)n * sizeof *losses);
+    mine[COUNT] = (double)n;
+    mine[STOP] = (double)dr_stop_signal();
+    memcpy(mine + HEAD, losses, (size_t)n * sizeof *losses);
     dr_status st = dr_dist_allgather(r->dist, mine, all, share * sizeof *mine);
     double sum = 0.0;
     for (int q = 0; q < world; q++) {
         const double *of_rank = all + (size_t)q * share;
-        for (int64_t i = 0; i < (int64_t)of_rank[0]; i++) {
-            sum += of_rank[1 + i];
+        for (int64_t i = 0; i < (int64_t)of_rank[COUNT]; i++) {
+            sum += of_rank[HEAD + i];
         }
+        r->stop_signal = r->stop_signal != 0 ? r->stop_signal : (int)of_rank[STOP];
     }
     free(mine);
     free(all);
@@ -240,7 +244,6 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     bool dump = r->c->dump_dir != NULL && global_step < r->c->dump_steps;
     double *losses = dr_xcalloc(r->n_leaves, sizeof *losses);
     r->data_s = 0.0;
-    r->step = global_step;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
     if (r->c->fused_backward) {
         dr_run_fused_begin(r, &cx, global_step, text);

@@ -1,15 +1,14 @@
 #include "train/train.h"
 
 #include "base/fault.h"
-#include "base/file.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "io/xxh3.h"
 #include "train/dataset_check.h"
 #include "train/hub.h"
 #include "train/run_internal.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* All ranks must have built the same dataset: the plan is computed on each of them. */
 static dr_status check_same_dataset(dr_run *r)
@@ -188,7 +187,9 @@ static dr_status load(dr_run *r)
 {
     DR_TRY(dr_dist_agree(r->dist, dr_run_plan_memory(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_network_load(&r->net, r->file)));
+    DR_TRY(dr_dist_agree(r->dist, dr_run_fingerprint_model(r)));
     DR_TRY(dr_dist_agree(r->dist, begin_optimizer(r)));
+    DR_TRY(dr_run_load_state(r));
     dr_info("training: U-Net %lld parameters, text encoder %lld%s",
             (long long)dr_network_trained_count(&r->net, false),
             (long long)dr_network_trained_count(&r->net, true),
@@ -202,33 +203,6 @@ static dr_status load(dr_run *r)
     return dr_dist_agree(r->dist, st);
 }
 
-/* Where the trained model goes; the caller frees it. */
-static char *save_path(const dr_run *r)
-{
-    dr_str name = {0};
-    dr_str_printf(&name, "%s%s", r->c->output_name != NULL ? r->c->output_name : "last",
-                  dr_save_ending(dr_run_save_format(r)));
-    char *path = dr_path_join(r->c->output_dir, dr_str_get(&name));
-    dr_str_free(&name);
-    return path;
-}
-
-/* A model that could not be saved is found out before the first step. */
-static dr_status check_output(dr_run *r)
-{
-    dr_status st = DR_OK;
-    if (dr_dist_rank(r->dist) == 0) {
-        char *path = save_path(r);
-        dr_run_warn_metadata(r);
-        st = dr_mkdirs(r->c->output_dir);
-        if (st == DR_OK) {
-            st = dr_model_check_target(path, dr_run_save_format(r));
-        }
-        free(path);
-    }
-    return dr_dist_agree(r->dist, st);
-}
-
 static dr_status prepare(dr_run *r)
 {
     r->tokenizer = dr_tokenizer_create(r->c->model.v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
@@ -239,9 +213,11 @@ static dr_status prepare(dr_run *r)
     if (r->c->objective.zero_terminal_snr) {
         dr_schedule_zero_terminal_snr(&r->noise_schedule);
     }
+    DR_TRY(dr_run_open_state(r));
     DR_TRY(open_model(r)); /* cheap: only headers are read */
     DR_TRY(open_dataset(r));
-    DR_TRY(check_output(r));
+    DR_TRY(dr_run_check_output(r));
+    dr_run_fingerprint_dataset(r);
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_dataset(r) : DR_OK));
@@ -258,39 +234,46 @@ dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan
                                                         .n_leaves = r->n_leaves});
 }
 
-static dr_status train(dr_run *r)
+/* After a step: what is due is saved; a request to stop ends the run unless it is at its end. */
+static dr_status end_step(dr_run *r)
 {
-    int64_t step = 0;
-    int64_t n_epochs = (r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch;
-    dr_progress_begin(&r->progress, r->c->progress, r->n_steps, (uint32_t)n_epochs);
+    DR_TRY(dr_run_save_due(r));
+    return r->stop_signal != 0 && r->step < r->n_steps ? dr_run_leave(r) : DR_OK;
+}
+
+static dr_status train_epoch(dr_run *r, uint32_t epoch)
+{
+    dr_epoch_plan plan;
+    DR_TRY(dr_run_plan_epoch(r, epoch, &plan));
     dr_status st = DR_OK;
-    for (uint32_t epoch = 1; st == DR_OK && step < r->n_steps; epoch++) {
-        dr_epoch_plan plan;
-        DR_TRY(dr_run_plan_epoch(r, epoch, &plan));
-        for (uint32_t i = 0; st == DR_OK && i < plan.n_steps && step < r->n_steps; i++) {
-            dr_fault_at_step(step + 1);
-            dr_run_look_ahead(r, &plan, epoch, i, step);
-            st = dr_run_step(r, &plan.steps[i], epoch, step);
-            step++;
+    const int64_t before = (int64_t)(epoch - 1) * r->steps_per_epoch;
+    while (st == DR_OK && r->step - before < plan.n_steps && r->step < r->n_steps) {
+        dr_fault_at_step(r->step + 1);
+        dr_run_look_ahead(r, &plan, epoch, (uint32_t)(r->step - before), r->step);
+        st = dr_run_step(r, &plan.steps[r->step - before], epoch, r->step);
+        r->step++;
+        if (st == DR_OK) {
+            st = end_step(r);
         }
-        dr_epoch_plan_deinit(&plan);
     }
-    dr_progress_end(&r->progress);
+    dr_epoch_plan_deinit(&plan);
     return st;
 }
 
-static dr_status save(dr_run *r)
+static dr_status train(dr_run *r)
 {
-    if (dr_dist_rank(r->dist) != 0) {
-        return DR_OK;
+    dr_status st = DR_OK;
+    dr_stop_take_notes(true);
+    dr_progress_begin(&r->progress, r->c->progress, r->n_steps, (uint32_t)dr_run_n_epochs(r),
+                      r->resuming ? &r->resumed_loss : NULL);
+    while (st == DR_OK && r->step < r->n_steps) {
+        st = train_epoch(r, (uint32_t)(r->step / r->steps_per_epoch) + 1);
     }
-    char *path = save_path(r);
-    const int64_t n_epochs = (r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch;
-    dr_status st = dr_run_save_model(r, path, n_epochs, r->n_steps);
+    dr_progress_end(&r->progress);
     if (st == DR_OK) {
-        dr_info("saved %s", path);
+        st = dr_run_save_last(r);
     }
-    free(path);
+    dr_stop_take_notes(false);
     return st;
 }
 
@@ -306,22 +289,23 @@ static void release(dr_run *r)
     dr_text_cache_destroy(r->text_cache);
     dr_dump_destroy(r->dump);
     dr_tokenizer_destroy(r->tokenizer);
+    dr_json_close(r->resume_facts);
+    free(r->resume);
+    free(r->newest_state);
     dr_arena_deinit(&r->arena);
 }
 
 dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_config *config)
 {
     dr_run *r = dr_xcalloc(1, sizeof *r);
-    r->c = config;
+    r->config = *config;
+    r->c = &r->config;
     r->dist = d;
     r->backend = backend;
     dr_arena_init(&r->arena);
     dr_status st = prepare(r);
     if (st == DR_OK) {
         st = train(r);
-    }
-    if (st == DR_OK) {
-        st = dr_dist_agree(d, save(r));
     }
     release(r);
     free(r);

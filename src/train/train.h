@@ -16,14 +16,21 @@
 #include "train/model_file.h"
 #include "train/optimizer_settings.h"
 #include "train/progress.h"
+#include "train/save_plan.h"
 
 #define DR_TRAIN_TO_THE_END INT64_MAX
+
+typedef struct dr_train_fact { /* an option that changes what is trained, as the user would type it
+                                */
+    const char *name, *value;
+} dr_train_fact;
 
 typedef struct dr_train_config { /* strings outlive the run */
     dr_model_open_options model;
     dr_dataset_options data;
-    const char *output_dir, *output_name; /* name NULL: "last" */
-    bool save_as_given;                   /* save_format was named; else the source's format */
+    const char *output_dir;
+    dr_save_options save;
+    bool save_as_given; /* save_format was named; else the source's format */
     dr_save_format save_format;
     bool use_safetensors; /* else the source's format, but never torch's */
     dr_dtype save_dtype;  /* of the trained tensors */
@@ -40,8 +47,13 @@ typedef struct dr_train_config { /* strings outlive the run */
     int accumulation;
     int64_t virtual_shards; /* 0: the number of ranks */
     int64_t max_steps;
-    int64_t max_epochs; /* 0: max_steps holds */
-    uint64_t seed;      /* the same on all ranks */
+    int64_t max_epochs;  /* 0: max_steps holds */
+    uint64_t seed;       /* the same on all ranks */
+    bool seed_given;     /* else a state's seed replaces it */
+    const char *resume;  /* state directory, "auto", or NULL */
+    bool resume_changed; /* go on although options differ */
+    const dr_train_fact *facts;
+    size_t n_facts;
     bool checkpointing;
     int n_token_rows; /* 1, 2, 3: 75, 150, 225 tokens */
     bool masked_loss;

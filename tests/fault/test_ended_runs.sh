@@ -149,7 +149,7 @@ gone() {
     ! kill -0 "$pid" 2>/dev/null
 }
 
-# ended CODE seconds: the run ends with the code within that time, and leaves nothing.
+# ended CODE seconds: the run ends with the code within that time; no process is left.
 ended() {
     local got=0
     wait_for 'the end of the run' "$2" gone
@@ -158,13 +158,46 @@ ended() {
     equal "$got" "$1" "exit code"
     wait_for 'the end of all processes' 10 none_left
     trap - EXIT
-    nothing_left out
+}
+
+# A run that was asked to stop: exit code 75, a whole state, nothing else; it can be gone on with.
+left_a_state() {
+    local step
+    holds run.err 'go on with the same command and --resume'
+    equal "$(find out -mindepth 1 -maxdepth 1 -printf '%f\n' | sed 's/[0-9]*-state$/N-state/')" at-stepN-state \
+        'files in out'
+    step=$(sed -n 's/.*"current_step": \([0-9]*\),/\1/p' out/*-state/train_state.json)
+    equal "$step" "$(grep -c '"step"' steps.json)" 'the saved step'
+}
+
+# From that state to the end, by one rank: the same bits as without the stop.
+goes_on() {
+    local steps shards=()
+    steps=$(($(grep -c '"step"' steps.json) + 2))
+    grep -q '"virtual_shards": 2' out/*-state/train_state.json && shards=(--virtual_shards 2)
+    train straight --max_train_steps $steps "${shards[@]}"
+    train out --max_train_steps $steps --resume auto
+    same_models straight/last out/last
+    equal "$(sed 's/, "step_s.*//' out.json | tail -n 1)" "$(sed 's/, "step_s.*//' straight.json | tail -n 1)" \
+        'the last step'
 }
 
 signalled() {
     run_long "$bin/train_db"
     kill -s "$1" "$pid"
-    ended "$2" 10
+    ended 75 20
+    left_a_state
+    goes_on
+}
+
+# Asked twice, it leaves at once: nothing is saved, and nothing half is left.
+signalled_twice() {
+    run_long "$bin/train_db" --inject 'delay:step=4,seconds=60'
+    kill -s TERM "$pid"
+    sleep 1 # signals of the first half second count as one
+    kill -s TERM "$pid"
+    ended 143 10
+    nothing_left out
 }
 
 # one_rank: the process id of one trainer of this run.
@@ -177,6 +210,7 @@ rank_killed() {
     run_long "$bin/dreamrun" launch --cpu --num_processes 3 --oversubscribe train_db
     kill -s KILL "$(one_rank)"
     ended 137 20
+    nothing_left out
     holds run.err 'dreamrun: train_db with 3 ranks failed: exit code 137 (Killed)'
 }
 
@@ -185,13 +219,24 @@ rank_killed_by_mpirun() {
     run_long mpirun -n 2 --oversubscribe --bind-to none "$bin/train_db"
     kill -s KILL "$(one_rank)"
     ended 137 20
+    nothing_left out
 }
 
 launcher_signalled() {
     [ -n "$has_mpirun" ] || skip 'no mpirun'
     run_long "$bin/dreamrun" launch --cpu --num_processes 2 --oversubscribe train_db
     kill -s "$1" "$pid"
-    ended "$2" 40
+    ended 75 40
+    holds run.err "was stopped by SIG$1; its state is saved"
+    left_a_state
+    goes_on
+}
+
+launcher_killed() {
+    [ -n "$has_mpirun" ] || skip 'no mpirun'
+    run_long "$bin/dreamrun" launch --cpu --num_processes 2 --oversubscribe train_db
+    kill -s KILL "$pid"
+    ended 137 40
 }
 
 # killed_at N: a run that is killed before its N-th change of a file; fails when it survives. Whenever
@@ -236,12 +281,14 @@ check 'disk full at the final save: file' full_at_the_end --save_model_as safete
 check 'disk full in the latent cache' full_cache
 check 'disk full in a dump' full_dump
 check 'divergence: exit code 76, nothing saved' diverges
-check 'SIGTERM to a lone process' signalled TERM 143
-check 'SIGINT to a lone process' signalled INT 130
+check 'SIGTERM to a lone process' signalled TERM
+check 'SIGINT to a lone process' signalled INT
+check 'SIGUSR1 to a lone process' signalled USR1
+check 'SIGTERM twice' signalled_twice
 check 'SIGKILL to one of three ranks' rank_killed
 check 'SIGKILL to a rank of mpirun' rank_killed_by_mpirun
-check 'SIGTERM to the launcher' launcher_signalled TERM 143
-check 'SIGINT to the launcher' launcher_signalled INT 130
-check 'SIGKILL to the launcher' launcher_signalled KILL 137
+check 'SIGTERM to the launcher' launcher_signalled TERM
+check 'SIGINT to the launcher' launcher_signalled INT
+check 'SIGKILL to the launcher' launcher_killed
 check 'SIGKILL while the model is written' killed_while_saving
 finish

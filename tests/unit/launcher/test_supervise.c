@@ -58,12 +58,12 @@ static pid_t signal_later(int sig, unsigned ms, unsigned times)
     return child;
 }
 
-static void stop_request_is_passed_on_as_term(void **state)
+static void stop_request_is_passed_on_as_usr1(void **state)
 {
     (void)state;
     dr_supervised r;
     (void)signal_later(SIGINT, 300, 1);
-    assert_ok(shell("trap 'exit 7' TERM; while :; do sleep 0.05; done", 5.0, &r));
+    assert_ok(shell("trap 'exit 7' USR1; while :; do sleep 0.05; done", 5.0, &r));
     assert_int_equal(r.signal, SIGINT);
     assert_int_equal(r.exit_code, 7);
     assert_false(r.killed);
@@ -75,7 +75,7 @@ static void deaf_command_is_killed_after_the_grace_time(void **state)
     dr_supervised r;
     (void)signal_later(SIGTERM, 300, 1);
     double begin = dr_now_s();
-    assert_ok(shell("trap '' TERM; while :; do sleep 0.05; done", 0.5, &r));
+    assert_ok(shell("trap '' USR1; while :; do sleep 0.05; done", 0.5, &r));
     assert_true(r.killed);
     assert_int_equal(r.exit_code, 128 + SIGKILL);
     assert_at_most(dr_now_s() - begin, 4.0); /* 0.8 s when nothing else runs */
@@ -87,7 +87,7 @@ static void second_request_kills_at_once(void **state)
     dr_supervised r;
     (void)signal_later(SIGTERM, 300, 2);
     double begin = dr_now_s();
-    assert_ok(shell("trap '' TERM; while :; do sleep 0.05; done", 60.0, &r));
+    assert_ok(shell("trap '' USR1; while :; do sleep 0.05; done", 60.0, &r));
     assert_true(r.killed);
     assert_at_most(dr_now_s() - begin, 10.0); /* well below the grace time */
 }
@@ -143,7 +143,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exit_codes_come_through),
         cmocka_unit_test(missing_command_is_an_error),
-        cmocka_unit_test(stop_request_is_passed_on_as_term),
+        cmocka_unit_test(stop_request_is_passed_on_as_usr1),
         cmocka_unit_test(deaf_command_is_killed_after_the_grace_time),
         cmocka_unit_test(second_request_kills_at_once),
         cmocka_unit_test(nothing_outlives_the_command),
