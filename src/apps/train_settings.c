@@ -268,7 +268,6 @@ static void checkpoint_settings(const dr_options *o, dr_setting_texts *texts, dr
     c->resume = dr_opt_str(o, DR_OPT_resume);
     c->resume_changed = dr_opt_flag(o, DR_OPT_resume_changed);
     c->seed_given = dr_opt_given(o, DR_OPT_seed);
-    dr_arena_init(&texts->arena);
     texts->facts = dr_options_facts(o, &texts->arena, &c->n_facts);
     c->facts = texts->facts;
 }

@@ -14,11 +14,10 @@
 typedef struct dr_setting_texts { /* what the settings point to beyond the option set */
     char caption_extension[64];
     char *cache_dir;
-    dr_arena arena;
     const dr_train_fact *facts; /* in the arena */
     dr_picture_options picture;
     dr_dataset_defaults defaults;
-    dr_arena arena;           /* of the dataset file */
+    dr_arena arena;           /* of the dataset file and the facts */
     dr_subset_options subset; /* of folders without settings of their own */
 } dr_setting_texts;
 void dr_setting_texts_free(dr_setting_texts *t);
