@@ -89,10 +89,7 @@ static dr_status save_model(dr_run *r, dr_save_kind kind, int64_t number)
     dr_context cx;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
     DR_TRY(check_finite(r, &cx));
-    DR_TRY(dr_optimizer_eval(r->optimizer, &cx));
-    const dr_status st = write_model(r, kind, number);
-    DR_TRY(dr_optimizer_train(r->optimizer, &cx));
-    return st;
+    return write_model(r, kind, number);
 }
 
 static dr_status save_state(dr_run *r, dr_save_kind kind, int64_t number)
