@@ -132,7 +132,7 @@ static dr_status write_page(const dr_debug_view *v, const char *path, const char
 static char *output_path(const dr_debug_view *v, const char *ending)
 {
     dr_str name = {0};
-    dr_str_printf(&name, "%s-dataset.%s", v->c->output_name != NULL ? v->c->output_name : "last",
+    dr_str_printf(&name, "%s-dataset.%s", v->c->save.name != NULL ? v->c->save.name : "last",
                   ending);
     char *path = dr_path_join(v->c->output_dir, dr_str_get(&name));
     dr_str_free(&name);
