@@ -17,10 +17,10 @@ typedef struct dr_supervised {
 
 /*
  * Starts argv[0] with argv and env (both NULL-terminated), stdin from /dev/null, in a process group
- * of its own, and waits. INT, TERM, HUP and USR1 are passed on as USR1 (save and leave); after grace_s seconds, or at the
- * second such signal, everything left is killed. When this process is killed, the command gets TERM
- * from the kernel. Processes that outlive the command, and any other child of this process, are
- * killed before the call returns.
+ * of its own, and waits. INT, TERM, HUP and USR1 are passed on as USR1 (save and leave); after
+ * grace_s seconds, or at the second such signal, everything left is killed. When this process is
+ * killed, the command gets TERM from the kernel. Processes that outlive the command, and any other
+ * child of this process, are killed before the call returns.
  *
  * Errors: DR_IO when the command cannot be started; *out is then untouched.
  */

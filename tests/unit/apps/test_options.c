@@ -135,8 +135,8 @@ static void resolution_is_one_or_two_multiples_of_64(void **state)
 static void what_is_not_built_is_refused_by_name(void **state)
 {
     (void)state;
-    expect_check_error(WORDS(BASE, "--save_state"), DR_UNSUPPORTED,
-                       "--save_state is not available");
+    expect_check_error(WORDS(BASE, "--full_bf16", "--mixed_precision=no"), DR_UNSUPPORTED,
+                       "--full_bf16 is not available");
     expect_check_error(WORDS(BASE, "--mixed_precision=bf16"), DR_UNSUPPORTED,
                        "--mixed_precision bf16 is not available yet; available: no");
     expect_check_error(WORDS(BASE, "--optimizer_type=dadaptsgd"), DR_UNSUPPORTED,
