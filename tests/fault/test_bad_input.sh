@@ -147,7 +147,9 @@ no_models() {
     mkdir dir
     one 65 'dir: no Diffusers model' --pretrained_model_name_or_path dir
     touch m.ckpt
-    one 64 '.ckpt, .pt and .bin files are not available yet' --pretrained_model_name_or_path m.ckpt
+    one 65 'm.ckpt: the file is empty' --pretrained_model_name_or_path m.ckpt
+    echo 'not a model' >m.ckpt
+    one 65 'm.ckpt' --pretrained_model_name_or_path m.ckpt
     export HF_HUB_OFFLINE=1 HF_HOME=$PWD/hub
     one 64 'runwayml/stable-diffusion-v1-5: no such file or directory' \
         --pretrained_model_name_or_path runwayml/stable-diffusion-v1-5
