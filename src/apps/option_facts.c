@@ -66,7 +66,7 @@ static const char *value_text(const dr_opt_spec *spec, const dr_opt_value *v, dr
         dr_float_repr(v->f, number);
         dr_str_add(&s, number);
     } else {
-        dr_str_add(&s, v->text != NULL ? v->text : "unset");
+        dr_str_add(&s, v->text != NULL && v->text[0] != '\0' ? v->text : "unset");
     }
     const char *copy = dr_arena_strdup(arena, dr_str_get(&s));
     dr_str_free(&s);

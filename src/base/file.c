@@ -110,7 +110,7 @@ dr_status dr_outfile_open(dr_outfile *o, const char *path)
     if (f == NULL) {
         int err = errno;
         dr_str_free(&tmp);
-        DR_FAIL(DR_OUTPUT, "%s: cannot create: %s", path, strerror(err));
+        DR_FAIL(err == ENOSPC ? DR_IO : DR_OUTPUT, "%s: cannot create: %s", path, strerror(err));
     }
     o->f = f;
     o->tmp = tmp.data;
