@@ -61,7 +61,9 @@ static const char *value_text(const dr_opt_spec *spec, const dr_opt_value *v, dr
         }
     } else if (!v->set) {
         dr_str_add(&s, "unset");
-    } else if (spec->type == DR_OPT_TYPE_FLOAT || spec->type == DR_OPT_TYPE_INT) {
+    } else if (spec->type == DR_OPT_TYPE_INT) {
+        dr_str_printf(&s, "%lld", (long long)v->i);
+    } else if (spec->type == DR_OPT_TYPE_FLOAT) {
         char number[32];
         dr_float_repr(v->f, number);
         dr_str_add(&s, number);
