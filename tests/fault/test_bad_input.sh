@@ -206,7 +206,7 @@ options() {
     one 64 '--resolution' --resolution 0
     both 64 'did you mean --max_train_steps?' --max_train_step_s 3
     one 64 "'stray' belongs to no option" stray
-    both 64 '--save_every_n_epochs is not available yet' --save_every_n_epochs 1
+    both 64 '--alpha_mask is not available yet' --alpha_mask
     one 64 '--mixed_precision fp16 is not available yet' --mixed_precision fp16
     one 64 '--deepspeed is not supported' --deepspeed
     both 64 '--cache_latents and --color_aug exclude each other' --cache_latents --color_aug
@@ -248,9 +248,8 @@ bucket_rules() {
 schedule_rules() {
     both 64 '--lr_scheduler constant has no warm-up' --lr_warmup_steps 2
     both 64 '--lr_scheduler polynomial ends at 1e-07' --lr_scheduler polynomial --learning_rate 1e-8
-    one 64 'inverse_sqrt is not available yet' --lr_scheduler inverse_sqrt
     one 64 '--lr_scheduler: found' --lr_scheduler cosin
-    one 64 '--optimizer_type Lion is not available yet' --optimizer_type lion
+    one 64 '--optimizer_type DAdaptSGD is not available yet' --optimizer_type dadaptsgd
     one 64 "AdamW has no setting 'momentum'" --optimizer_args momentum=0.9
 }
 
