@@ -102,6 +102,7 @@ unfitting_states() {
     train out --resume out/last-state --max_train_steps 1 || got=$?
     equal "$got" 64 'exit code'
     holds out.err 'raise --max_train_steps'
+    rm -r out
     refused 64 'there is no such directory' 1 --resume nowhere
 }
 
