@@ -1,11 +1,11 @@
 /*
  * train_db - DreamBooth training: options, ranks, backend, exit code.
  */
+#include "apps/backend_choice.h"
 #include "apps/config_file.h"
 #include "apps/debug_dataset.h"
 #include "apps/threads.h"
 #include "apps/train_settings.h"
-#include "backend/cpu/backend_cpu.h"
 #include "base/fault.h"
 #include "base/stop.h"
 
@@ -27,7 +27,12 @@ static dr_status train(const dr_options *o, dr_dist *d)
     if (st == DR_OK && dr_opt_flag(o, DR_OPT_debug_dataset)) {
         st = dr_dist_agree(d, dr_dist_rank(d) == 0 ? dr_debug_dataset(&c) : DR_OK);
     } else if (st == DR_OK) {
-        st = dr_train_run(d, &dr_backend_cpu, &c);
+        const dr_backend *backend = NULL;
+        st = dr_backend_choose(dr_opt_str(o, DR_OPT_device), d, &backend);
+        if (st == DR_OK) {
+            st = dr_train_run(d, backend, &c);
+        }
+        dr_backend_release();
     }
     dr_setting_texts_free(&texts);
     return st;

@@ -124,7 +124,8 @@ static dr_status check_fits(const dr_run *r, const memory_plan *p, const char *t
     uint64_t local = (uint64_t)dr_dist_local_world(r->dist);
     uint64_t available = host_memory_available();
     uint64_t missing = (plan_total(p) - p->latents) * local;
-    if (available == 0 || missing <= available) {
+    /* a device of its own says so itself, when the pool is made */
+    if (!r->backend->device->host_visible || available == 0 || missing <= available) {
         return DR_OK;
     }
     char have[24];

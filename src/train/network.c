@@ -3,6 +3,9 @@
 #include "ops/diffusion_ops.h"
 #include "ops/pointwise.h"
 #include "text/tokenizer.h"
+#include "train/device_values.h"
+
+#include <stdlib.h>
 
 static int64_t largest_segment(const dr_params *set)
 {
@@ -88,6 +91,19 @@ static void share_grads(const dr_params *set, float *grads)
     }
 }
 
+static void bind(dr_network *n, float *values)
+{
+    const int64_t n_text = n->text_params.n_elems;
+    float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
+    float *unet_grads = n->grads != NULL ? n->grads + (n_text - n->first_trained) : NULL;
+    dr_params_bind(&n->text_params, DR_F32, values, text_grads);
+    dr_params_bind(&n->unet_params, DR_F32, values + n_text, unet_grads);
+    if (n->o.train && n->o.one_segment_of_grads) {
+        share_grads(&n->text_params, n->grads);
+        share_grads(&n->unet_params, n->grads);
+    }
+}
+
 dr_status dr_network_load(dr_network *n, const dr_model_file *file)
 {
     DR_TRY(alloc_floats(n, n->n_values, &n->values));
@@ -95,16 +111,30 @@ dr_status dr_network_load(dr_network *n, const dr_model_file *file)
         DR_TRY(alloc_floats(n, n->n_grads, &n->grads));
     }
     int64_t n_text = n->text_params.n_elems;
-    float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
-    float *unet_grads = n->grads != NULL ? n->grads + (n_text - n->first_trained) : NULL;
-    dr_params_bind(&n->text_params, DR_F32, n->values, text_grads);
-    dr_params_bind(&n->unet_params, DR_F32, n->values + n_text, unet_grads);
-    if (n->o.train && n->o.one_segment_of_grads) {
-        share_grads(&n->text_params, n->grads);
-        share_grads(&n->unet_params, n->grads);
+    const dr_device *device = n->o.backend->device;
+    DR_TRY(dr_device_load(device, file, DR_PART_TEXT_ENCODER, &n->text_params, n->values, NULL));
+    DR_TRY(dr_device_load(device, file, DR_PART_UNET, &n->unet_params, n->values + n_text, NULL));
+    bind(n, n->values);
+    return DR_OK;
+}
+
+dr_status dr_network_to_host(dr_network *n, float **copy)
+{
+    *copy = NULL;
+    if (n->o.backend->device->host_visible) {
+        return DR_OK;
     }
-    DR_TRY(dr_model_file_load(file, DR_PART_TEXT_ENCODER, &n->text_params));
-    return dr_model_file_load(file, DR_PART_UNET, &n->unet_params);
+    DR_TRY(dr_device_to_host(n->o.backend->device, n->values, n->n_values, copy));
+    bind(n, *copy);
+    return DR_OK;
+}
+
+void dr_network_from_host(dr_network *n, float *copy)
+{
+    if (copy != NULL) {
+        bind(n, n->values);
+        free(copy);
+    }
 }
 
 void dr_network_deinit(dr_network *n)

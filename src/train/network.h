@@ -50,6 +50,12 @@ DR_MUST_USE dr_status dr_network_init(dr_network *n, const dr_model_config *conf
                                       const dr_network_options *o);
 /* Allocates values and, for training, gradients (zero); binds and loads the weights. */
 DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
+/*
+ * For the time of a save: binds the parameters to a host copy of their values where the host cannot
+ * reach the device (*copy is NULL where it can), and back; from_host frees the copy.
+ */
+DR_MUST_USE dr_status dr_network_to_host(dr_network *n, float **copy);
+void dr_network_from_host(dr_network *n, float *copy);
 void dr_network_deinit(dr_network *n);
 /* Trained parameters of each network, without holes. */
 int64_t dr_network_trained_count(const dr_network *n, bool text_encoder);

@@ -46,6 +46,7 @@ typedef struct dr_run {
     dr_optim_group groups[DR_GROUP_COUNT];
     dr_optimizer *optimizer;
     dr_reducer *reducer;
+    float *host_grads; /* what the reducer sums where the host cannot reach the device, else NULL */
     dr_fused fused;
     dr_pool *pool;
     dr_dump *dump;

@@ -87,6 +87,24 @@ static void add_ss(dr_metadata *m, const dr_run *r, int64_t epoch, int64_t globa
     dr_metadata_add_ss(m, &facts, false);
 }
 
+/* Writes the network's values, which the host can read. */
+static dr_status save_values(dr_run *r, const char *path, const dr_metadata *m, int64_t epoch,
+                             int64_t global_step)
+{
+    return dr_model_file_save(
+        r->file,
+        &(dr_model_save){.path = path,
+                         .format = dr_run_save_format(r),
+                         .dtype = r->c->save_dtype,
+                         .unet = &r->net.unet_params,
+                         .text_encoder = r->trains_text_encoder ? &r->net.text_params : NULL,
+                         .meta = m->at,
+                         .n_meta = m->n,
+                         .hash = true,
+                         .epoch = epoch,
+                         .global_step = global_step});
+}
+
 dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t global_step)
 {
     const dr_modelspec spec = modelspec_of(r);
@@ -99,18 +117,12 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
         dr_metadata_deinit(&m);
         return st;
     }
-    st = dr_model_file_save(
-        r->file,
-        &(dr_model_save){.path = path,
-                         .format = dr_run_save_format(r),
-                         .dtype = r->c->save_dtype,
-                         .unet = &r->net.unet_params,
-                         .text_encoder = r->trains_text_encoder ? &r->net.text_params : NULL,
-                         .meta = m.at,
-                         .n_meta = m.n,
-                         .hash = true,
-                         .epoch = epoch,
-                         .global_step = global_step});
+    float *copy = NULL;
+    st = dr_network_to_host(&r->net, &copy);
+    if (st == DR_OK) {
+        st = save_values(r, path, &m, epoch, global_step);
+    }
+    dr_network_from_host(&r->net, copy);
     dr_metadata_deinit(&m);
     const dr_status back = dr_run_show_weights(r, false);
     return st != DR_OK ? st : back;

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/philox.h"
+#include "train/device_values.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -170,8 +171,7 @@ dr_status dr_sampling_load(dr_sampling *s, const dr_model_file *file)
     DR_TRY(dr_try_calloc(n, sizeof(float), (void **)&s->pred));
     DR_TRY(
         dr_try_calloc((size_t)(s->o.width * s->o.height * 3), sizeof(float), (void **)&s->pixels));
-    dr_params_bind(&s->vae_params, DR_F32, s->vae_values, NULL);
-    return dr_model_file_load(file, DR_PART_VAE, &s->vae_params);
+    return dr_device_load(device, file, DR_PART_VAE, &s->vae_params, s->vae_values, NULL);
 }
 
 void dr_sampling_deinit(dr_sampling *s)

@@ -107,13 +107,16 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     dr_leaf_output out;
     const dr_grad_sink sink =
         r->c->fused_backward ? dr_run_fused_sink(r) : (dr_grad_sink){report_ready, r->reducer};
+    const bool summed_on_host = r->host_grads != NULL && !r->c->fused_backward;
     if (st == DR_OK) {
         st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &captions, &in, &host);
     }
     r->data_s += dr_now_s() - t0;
     if (st == DR_OK) {
-        st = run_networks(r, cx, &in, &captions,
-                          &(dr_leaf_options){.train_text_encoder = text, .sink = &sink}, f, &out);
+        st = run_networks(
+            r, cx, &in, &captions,
+            &(dr_leaf_options){.train_text_encoder = text, .sink = summed_on_host ? NULL : &sink},
+            f, &out);
     }
     dr_leaf_text_free(&captions);
     if (st == DR_OK) {
@@ -149,6 +152,9 @@ static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint
         losses[i] = 0.0;
         if (first + i < (int64_t)step->n_leaves) {
             DR_TRY(run_leaf(r, cx, step, &step->leaves[first + i], epoch, text, dump, &losses[i]));
+        }
+        if (r->host_grads != NULL) {
+            DR_TRY(device->download(r->host_grads, r->net.grads, bytes));
         }
         dr_reducer_end_leaf(r->reducer);
     }
@@ -254,6 +260,11 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
         dr_dist_abort(r->dist, st);
     }
     st = dr_reducer_wait(r->reducer);
+    if (st == DR_OK && r->host_grads != NULL) {
+        st = r->backend->device->upload(r->net.grads, r->host_grads,
+                                        (size_t)(r->net.n_values - r->net.first_trained) *
+                                            sizeof(float));
+    }
     if (st == DR_OK) {
         st = gather_loss(r, step, losses, &loss);
     }

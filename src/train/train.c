@@ -194,12 +194,18 @@ static dr_status load(dr_run *r)
             (long long)dr_network_trained_count(&r->net, false),
             (long long)dr_network_trained_count(&r->net, true),
             r->trains_text_encoder ? "" : " (frozen)");
-    dr_status st =
-        dr_reducer_create(r->dist,
-                          &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
-                                               .grads = r->net.grads,
-                                               .n_elems = r->net.n_values - r->net.first_trained},
-                          &r->reducer);
+    const int64_t n_trained = r->net.n_values - r->net.first_trained;
+    dr_status st = DR_OK;
+    if (!r->backend->device->host_visible && r->n_leaves > 1) { /* one leaf needs no sum */
+        st = dr_try_calloc((size_t)n_trained, sizeof(float), (void **)&r->host_grads);
+        DR_TRY(dr_dist_agree(r->dist, st));
+    }
+    st = dr_reducer_create(
+        r->dist,
+        &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
+                             .grads = r->host_grads != NULL ? r->host_grads : r->net.grads,
+                             .n_elems = n_trained},
+        &r->reducer);
     return dr_dist_agree(r->dist, st);
 }
 
@@ -280,6 +286,7 @@ static dr_status train(dr_run *r)
 static void release(dr_run *r)
 {
     dr_reducer_destroy(r->reducer);
+    free(r->host_grads);
     dr_pool_destroy(r->pool);
     dr_latents_destroy(r->latents);
     dr_look_ahead_destroy(r->ahead);

@@ -1,6 +1,7 @@
 #include "train/vae_encoder.h"
 
 #include "ops/diffusion_ops.h"
+#include "train/device_values.h"
 
 dr_status dr_vae_encoder_open(dr_vae_encoder *e, const dr_backend *backend, int threads,
                               const dr_model_file *file)
@@ -12,8 +13,7 @@ dr_status dr_vae_encoder_open(dr_vae_encoder *e, const dr_backend *backend, int 
     DR_TRY(dr_autoencoder_config_check(config));
     dr_autoencoder_init(&e->ae, config, &e->params, true, false);
     DR_TRY(backend->device->alloc((size_t)e->params.n_elems * sizeof(float), &e->values));
-    dr_params_bind(&e->params, DR_F32, e->values, NULL);
-    return dr_model_file_load(file, DR_PART_VAE, &e->params);
+    return dr_device_load(backend->device, file, DR_PART_VAE, &e->params, e->values, NULL);
 }
 
 void dr_vae_encoder_close(dr_vae_encoder *e)

@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <vector>
 #ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #ifndef __x86_64__
@@ -168,6 +169,9 @@ void prepare(fiber *f)
         }
         f->stack = static_cast<char *>(p);
     }
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(f->stack, STACK_BYTES); /* a failed launch left its frames */
+#endif
 #ifdef __x86_64__
     void **top = reinterpret_cast<void **>(f->stack + STACK_BYTES);
     *--top = nullptr; /* keeps the alignment that a call leaves */

@@ -1,0 +1,22 @@
+/*
+ * apps/backend_choice.h - which backend a program computes with, and on which GPU.
+ *
+ * Layer:    apps, the one place that names backends.
+ */
+#ifndef DR_APPS_BACKEND_CHOICE_H
+#define DR_APPS_BACKEND_CHOICE_H
+
+#include "dist/dist.h"
+#include "ops/context.h"
+
+/*
+ * device: "cpu" or "cuda". For cuda each rank takes the GPU of its place among the ranks of its
+ * host (spec launcher.md 3.3), or the only one that it sees. Collective; all ranks get the same
+ * status: DR_DEVICE when a GPU is missing or two ranks would share one, DR_UNSUPPORTED in a build
+ * without CUDA.
+ */
+DR_MUST_USE dr_status dr_backend_choose(const char *device, dr_dist *d, const dr_backend **out);
+/* Gives the GPU back, after everything on it was freed. */
+void dr_backend_release(void);
+
+#endif
