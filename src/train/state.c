@@ -9,7 +9,6 @@
 #include "io/xxh3.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -111,19 +110,6 @@ static dr_status write_manifest(const dr_state_writer *w)
     return st;
 }
 
-static void sync_parent(const char *path)
-{
-    dr_str dir = {0};
-    const char *base = dr_path_base(path);
-    dr_str_add_n(&dir, path, (size_t)(base - path));
-    const int fd = open(dir.len > 0 ? dr_str_get(&dir) : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)fsync(fd); /* as in base/file.c: not every file system can */
-        (void)close(fd);
-    }
-    dr_str_free(&dir);
-}
-
 dr_status dr_state_commit(dr_state_writer *w)
 {
     bool swapped = false;
@@ -135,7 +121,7 @@ dr_status dr_state_commit(dr_state_writer *w)
         dr_state_abort(w);
         return st;
     }
-    sync_parent(w->path);
+    dr_sync_parent(w->path);
     if (swapped) {
         dr_state_remove(w->tmp);
     }
