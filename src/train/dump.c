@@ -179,13 +179,13 @@ static void join_leaves(dr_dump *d)
 static dr_status add_gradients(dr_dump *d, const char *prefix, const dr_params *set,
                                const dr_device *device)
 {
-    for (size_t i = 0; i < set->n; i++) {
+    for (size_t i = 0; set != NULL && i < set->n; i++) {
         const dr_param *p = set->at[i];
         if (p->grad.data == NULL) {
             continue;
         }
         char name[256];
-        (void)snprintf(name, sizeof name, "grad.%s.%s", prefix, p->name);
+        (void)snprintf(name, sizeof name, "grad.%s%s", prefix, p->name);
         array *a = add_array(d, name, DR_F32, p->rank, p->dim);
         float *memory_order = dr_xcalloc((size_t)p->n, sizeof *memory_order);
         dr_status st = device->download(memory_order, p->grad.data, dr_nbytes(&p->grad));
@@ -264,9 +264,10 @@ dr_status dr_dump_write(dr_dump *d, const dr_dump_step *s)
     join_leaves(d);
     if (st == DR_OK && s->gradients != NULL) {
         const dr_device *device = s->gradients->o.backend->device;
-        st = add_gradients(d, "unet", &s->gradients->unet_params, device);
+        st = add_gradients(d, "unet.", s->gradients->trained[DR_PART_UNET].set, device);
         if (st == DR_OK) {
-            st = add_gradients(d, "text_encoder", &s->gradients->text_params, device);
+            st = add_gradients(d, "text_encoder.", s->gradients->trained[DR_PART_TEXT_ENCODER].set,
+                               device);
         }
     }
     if (st == DR_OK) {

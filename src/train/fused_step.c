@@ -9,12 +9,11 @@
 
 void dr_run_fused_begin(dr_run *r, dr_context *cx, int64_t global_step, bool text)
 {
-    const bool frozen[DR_GROUP_COUNT] = {[DR_GROUP_TEXT_ENCODER] = !text};
     r->fused = (dr_fused){.cx = cx, .st = DR_OK};
     dr_optimizer_step_begin(r->optimizer,
                             &(dr_optim_step){.lr_factor = dr_lr_factor(&r->lr, global_step),
                                              .grad_scale = 1.0,
-                                             .frozen = frozen});
+                                             .frozen = dr_run_frozen_groups(r, text)});
 }
 
 /* Weights are left alone from the first segment on whose gradients are not finite. */
@@ -46,13 +45,16 @@ static dr_status check_gradients(dr_run *r, dr_context *cx, int64_t n)
 /* begin and end count from the start of the trained part, [text encoder | U-Net]. */
 static dr_status step_segment(dr_run *r, dr_context *cx, int64_t begin, int64_t end)
 {
-    const int64_t n_text = r->net.text_params.n_elems;
-    const int64_t at = begin + r->net.first_trained;
-    const bool unet = at >= n_text;
-    const int64_t shift = at - begin - (unet ? n_text : 0);
+    const dr_trained *trained = r->net.trained;
+    const bool unet = trained[DR_PART_UNET].set != NULL && begin >= trained[DR_PART_UNET].at;
+    const dr_model_part part = unet ? DR_PART_UNET : DR_PART_TEXT_ENCODER;
+    const int64_t at = trained[part].at;
     DR_TRY(check_gradients(r, cx, end - begin));
-    DR_TRY(dr_optimizer_step_range(r->optimizer, cx, unet ? DR_GROUP_UNET : DR_GROUP_TEXT_ENCODER,
-                                   begin + shift, end + shift));
+    for (size_t g = 0; g < r->n_groups; g++) {
+        if (r->group_part[g] == part) {
+            DR_TRY(dr_optimizer_step_range(r->optimizer, cx, g, begin - at, end - at));
+        }
+    }
     return r->backend->device->zero(r->net.grads, (size_t)(end - begin) * sizeof(float));
 }
 

@@ -142,7 +142,6 @@ static dr_status check_fits(const dr_run *r, const memory_plan *p, const char *t
 
 dr_status dr_run_plan_memory(dr_run *r)
 {
-    int64_t n_trained = r->net.n_values - r->net.first_trained;
     size_t peak = 0;
     dr_params_bind_dry(&r->net.text_params, DR_F32, r->net.o.train_text_encoder);
     dr_params_bind_dry(&r->net.unet_params, DR_F32, true);
@@ -153,8 +152,9 @@ dr_status dr_run_plan_memory(dr_run *r)
         .gradients = (uint64_t)r->net.n_grads * sizeof(float),
         .optimizer = dr_optimizer_state_bytes(r->optimizer),
         .activations = peak,
-        .exchange = dr_reducer_plan_bytes(
-            r->dist, &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves, .n_elems = n_trained}),
+        .exchange =
+            dr_reducer_plan_bytes(r->dist, &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
+                                                                .n_elems = r->net.n_trained}),
         .latents = dr_latents_bytes(r->latents),
     };
     dr_str text = {0};

@@ -19,6 +19,25 @@ static int64_t largest_segment(const dr_params *set)
     return most;
 }
 
+/* The trained part is [text encoder | U-Net], or the U-Net alone. */
+static void choose_trained(dr_network *n)
+{
+    int64_t largest = 0;
+    n->n_trained = 0;
+    for (int part = DR_PART_TEXT_ENCODER; part >= DR_PART_UNET; part--) {
+        const bool text = part == DR_PART_TEXT_ENCODER;
+        if (text && !n->o.train_text_encoder) {
+            continue;
+        }
+        dr_params *set = text ? &n->text_params : &n->unet_params;
+        const int64_t segment = largest_segment(set);
+        n->trained[part] = (dr_trained){.set = set, .at = n->n_trained};
+        n->n_trained += set->n_elems;
+        largest = segment > largest ? segment : largest;
+    }
+    n->n_grads = n->o.one_segment_of_grads ? largest : n->n_trained;
+}
+
 dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr_network_options *o)
 {
     *n = (dr_network){.o = *o};
@@ -51,13 +70,7 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
         dr_clip_freeze_skipped(&n->clip, o->clip_skip);
     }
     n->n_values = n->text_params.n_elems + n->unet_params.n_elems;
-    n->first_trained = o->train_text_encoder ? 0 : n->text_params.n_elems;
-    n->n_grads = n->n_values - n->first_trained;
-    if (o->one_segment_of_grads) {
-        const int64_t of_text = o->train_text_encoder ? largest_segment(&n->text_params) : 0;
-        const int64_t of_unet = largest_segment(&n->unet_params);
-        n->n_grads = of_text > of_unet ? of_text : of_unet;
-    }
+    choose_trained(n);
     dr_clip_options clip = {.checkpointing = o->checkpointing, .clip_skip = o->clip_skip};
     n->clip_eval = dr_clip_run_create(&n->clip, clip);
     if (o->train_text_encoder) {
@@ -95,7 +108,7 @@ static void bind(dr_network *n, float *values)
 {
     const int64_t n_text = n->text_params.n_elems;
     float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
-    float *unet_grads = n->grads != NULL ? n->grads + (n_text - n->first_trained) : NULL;
+    float *unet_grads = n->grads != NULL ? n->grads + n->trained[DR_PART_UNET].at : NULL;
     dr_params_bind(&n->text_params, DR_F32, values, text_grads);
     dr_params_bind(&n->unet_params, DR_F32, values + n_text, unet_grads);
     if (n->o.train && n->o.one_segment_of_grads) {
@@ -107,6 +120,7 @@ static void bind(dr_network *n, float *values)
 dr_status dr_network_load(dr_network *n, const dr_model_file *file)
 {
     DR_TRY(alloc_floats(n, n->n_values, &n->values));
+    n->trained_values = n->values + (n->n_values - n->n_trained);
     if (n->o.train) {
         DR_TRY(alloc_floats(n, n->n_grads, &n->grads));
     }
@@ -153,11 +167,11 @@ void dr_network_deinit(dr_network *n)
     *n = (dr_network){0};
 }
 
-int64_t dr_network_trained_count(const dr_network *n, bool text_encoder)
+int64_t dr_network_trained_count(const dr_network *n, dr_model_part part)
 {
-    const dr_params *set = text_encoder ? &n->text_params : &n->unet_params;
+    const dr_params *set = n->trained[part].set;
     int64_t count = 0;
-    for (size_t i = 0; i < set->n; i++) {
+    for (size_t i = 0; set != NULL && i < set->n; i++) {
         count += set->at[i]->trainable ? set->at[i]->n : 0;
     }
     return count;
@@ -309,7 +323,7 @@ static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_input *
                           const dr_leaf_options *o, dr_frame f, const dr_leaf_output *out,
                           const dr_tensor *dpred)
 {
-    shifted_sink unet_shift = {o->sink, net->text_params.n_elems - net->first_trained};
+    shifted_sink unet_shift = {o->sink, net->trained[DR_PART_UNET].at};
     const dr_grad_sink unet_sink = {report_shifted, &unet_shift};
     if (!o->train_text_encoder) {
         return dr_unet_backward(cx, net->unet_run, dpred, NULL, &unet_sink);
@@ -318,7 +332,7 @@ static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_input *
     DR_TRY(dr_zero(cx, &dcontext));
     DR_TRY(dr_unet_backward(cx, net->unet_run, dpred, &dcontext, &unet_sink));
     DR_TRY(weigh_positions(cx, in, &dcontext));
-    shifted_sink text_shift = {o->sink, 0};
+    shifted_sink text_shift = {o->sink, net->trained[DR_PART_TEXT_ENCODER].at};
     const dr_grad_sink text_sink = {report_shifted, &text_shift};
     return text_backward(cx, net, &dcontext, &text_sink);
 }

@@ -30,6 +30,11 @@ typedef struct dr_network_options {
     bool input_noise;          /* the noise that is added is not the one to predict */
 } dr_network_options;
 
+typedef struct dr_trained { /* what is trained of one network */
+    dr_params *set;         /* NULL: nothing */
+    int64_t at;             /* where the set begins in the trained part */
+} dr_trained;
+
 typedef struct dr_network {
     dr_network_options o;
     dr_arena arena;
@@ -39,10 +44,12 @@ typedef struct dr_network {
     dr_clip_run *clip_train; /* NULL: the text encoder is never trained */
     dr_clip_run *clip_eval;
     dr_unet_run *unet_run;
+    dr_trained trained[2]; /* of DR_PART_UNET and DR_PART_TEXT_ENCODER */
     int64_t n_values;      /* elements of values */
-    int64_t first_trained; /* trained part: [first_trained, n_values) */
+    int64_t n_trained;     /* elements of trained_values */
     int64_t n_grads;       /* elements of grads */
     float *values, *grads;
+    float *trained_values; /* all that is trained, in one piece */
 } dr_network;
 
 /* Builds the networks of the model (not loaded, no memory). */
@@ -58,7 +65,7 @@ DR_MUST_USE dr_status dr_network_to_host(dr_network *n, float **copy);
 void dr_network_from_host(dr_network *n, float *copy);
 void dr_network_deinit(dr_network *n);
 /* Trained parameters of each network, without holes. */
-int64_t dr_network_trained_count(const dr_network *n, bool text_encoder);
+int64_t dr_network_trained_count(const dr_network *n, dr_model_part part);
 
 typedef struct dr_leaf_input {             /* all on the device */
     dr_tensor latents;                     /* (N,H,W,C), scaled */

@@ -17,6 +17,33 @@ static dr_optim_group group_of(dr_run *r, const char *name, const dr_params *set
     return (dr_optim_group){.name = name, .at = at, .n = n, .lr = lr};
 }
 
+static void add_group(dr_run *r, const char *name, dr_model_part part, double lr)
+{
+    const dr_params *set = r->net.trained[part].set;
+    if (set != NULL) {
+        r->group_part[r->n_groups] = part;
+        r->groups[r->n_groups++] = group_of(r, name, set, lr);
+    }
+}
+
+static void choose_groups(dr_run *r)
+{
+    enum { MOST = 2 };
+    r->groups = dr_arena_array(&r->arena, MOST, sizeof *r->groups);
+    r->group_part = dr_arena_array(&r->arena, MOST, sizeof *r->group_part);
+    r->group_frozen = dr_arena_array(&r->arena, MOST, sizeof *r->group_frozen);
+    add_group(r, "unet", DR_PART_UNET, r->c->lr);
+    add_group(r, "text_encoder", DR_PART_TEXT_ENCODER, r->c->lr_text_encoder);
+}
+
+const bool *dr_run_frozen_groups(dr_run *r, bool text)
+{
+    for (size_t i = 0; i < r->n_groups; i++) {
+        r->group_frozen[i] = r->group_part[i] == DR_PART_TEXT_ENCODER && !text;
+    }
+    return r->group_frozen;
+}
+
 dr_status dr_run_show_weights(dr_run *r, bool on)
 {
     dr_context cx;
@@ -56,12 +83,10 @@ dr_status dr_run_create_optimizer(dr_run *r)
     dr_optim_settings_advise(&r->c->optimizer, r->c->lr, r->c->max_grad_norm);
     dr_log_same_on_all_ranks(false);
     DR_TRY(check_settings(r));
-    r->groups[DR_GROUP_UNET] = group_of(r, "unet", &r->net.unet_params, r->c->lr);
-    r->groups[DR_GROUP_TEXT_ENCODER] =
-        group_of(r, "text_encoder", &r->net.text_params, r->c->lr_text_encoder);
+    choose_groups(r);
     DR_TRY(dr_optimizer_create(&(dr_optimizer_config){.settings = r->c->optimizer,
                                                       .groups = r->groups,
-                                                      .n_groups = DR_GROUP_COUNT,
+                                                      .n_groups = r->n_groups,
                                                       .by_segment = r->c->fused_backward,
                                                       .ema_decay = r->c->ema_decay},
                                &r->optimizer));

@@ -49,10 +49,9 @@ dr_status dr_run_check_output(dr_run *r)
 /* Weights that are not finite are never saved. */
 static dr_status check_finite(dr_run *r, dr_context *cx)
 {
-    int64_t n = r->net.n_values - r->net.first_trained;
     double squares = 0.0;
     dr_frame f = dr_frame_begin(cx);
-    dr_tensor w = dr_tensor_of(r->net.values + r->net.first_trained, DR_F32, 1, &n);
+    dr_tensor w = dr_tensor_of(r->net.trained_values, DR_F32, 1, &r->net.n_trained);
     dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     dr_status st = dr_zero(cx, &sum);
     if (st == DR_OK) {

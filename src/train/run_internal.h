@@ -18,8 +18,6 @@
 #include "train/state.h"
 #include "train/train.h"
 
-enum { DR_GROUP_UNET, DR_GROUP_TEXT_ENCODER, DR_GROUP_COUNT };
-
 typedef struct dr_look_ahead dr_look_ahead;
 
 typedef struct dr_fused { /* a step inside backward */
@@ -43,7 +41,11 @@ typedef struct dr_run {
     dr_schedule noise_schedule; /* of the run */
     dr_schedule snr_schedule;   /* before zero_terminal_snr: what losses are weighed with */
     dr_lr_schedule lr;
-    dr_optim_group groups[DR_GROUP_COUNT];
+    dr_optim_group *groups;    /* n_groups of them, in the arena */
+    dr_model_part *group_part; /* the network that each belongs to */
+    bool *group_frozen;        /* see dr_run_frozen_groups */
+    size_t n_groups;
+    size_t shown_group; /* whose learning rate the progress line shows */
     dr_optimizer *optimizer;
     dr_reducer *reducer;
     float *host_grads; /* what the reducer sums where the host cannot reach the device, else NULL */
@@ -75,6 +77,9 @@ typedef struct dr_run {
 DR_MUST_USE dr_status dr_run_plan_memory(dr_run *r);
 /* The parameter groups of the run and its optimizer, without memory. */
 DR_MUST_USE dr_status dr_run_create_optimizer(dr_run *r);
+/* For a step: which groups get no gradient because the text encoder does not take part. The array
+ * is valid until the next call. */
+const bool *dr_run_frozen_groups(dr_run *r, bool text);
 /*
  * Before the model is saved or sampled from (on), and afterwards (off): an optimizer may train
  * other weights than it steps on. The gradient memory is in use in between.

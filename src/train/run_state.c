@@ -198,9 +198,12 @@ static dr_status write_files(const dr_run *r, const dr_state_writer *w)
     char *text = dr_state_file(w, text_weights_name);
     char *optimizer = dr_state_file(w, optimizer_name);
     char *facts = dr_state_file(w, facts_name);
-    dr_status st = write_weights(r, &r->net.unet_params, weights);
-    if (st == DR_OK && r->trains_text_encoder) {
-        st = write_weights(r, &r->net.text_params, text);
+    dr_status st = DR_OK;
+    if (r->net.trained[DR_PART_UNET].set != NULL) {
+        st = write_weights(r, r->net.trained[DR_PART_UNET].set, weights);
+    }
+    if (st == DR_OK && r->net.trained[DR_PART_TEXT_ENCODER].set != NULL) {
+        st = write_weights(r, r->net.trained[DR_PART_TEXT_ENCODER].set, text);
     }
     if (st == DR_OK) {
         st = write_optimizer(r, optimizer);
@@ -474,9 +477,11 @@ static dr_status read_all(dr_run *r)
                 "--max_train_epochs)",
                 r->resume, (long long)r->step, (long long)r->n_steps);
     }
-    DR_TRY(read_weights(r, weights_name, &r->net.unet_params));
-    if (r->trains_text_encoder) {
-        DR_TRY(read_weights(r, text_weights_name, &r->net.text_params));
+    if (r->net.trained[DR_PART_UNET].set != NULL) {
+        DR_TRY(read_weights(r, weights_name, r->net.trained[DR_PART_UNET].set));
+    }
+    if (r->net.trained[DR_PART_TEXT_ENCODER].set != NULL) {
+        DR_TRY(read_weights(r, text_weights_name, r->net.trained[DR_PART_TEXT_ENCODER].set));
     }
     return read_optimizer(r);
 }
@@ -507,8 +512,7 @@ static dr_status share(const dr_run *r, void *data, size_t bytes)
 static dr_status share_all(dr_run *r)
 {
     const dr_network *net = &r->net;
-    DR_TRY(share(r, net->values + net->first_trained,
-                 (size_t)(net->n_values - net->first_trained) * sizeof *net->values));
+    DR_TRY(share(r, net->trained_values, (size_t)net->n_trained * sizeof *net->trained_values));
     for (size_t i = 0; i < dr_optimizer_n_blobs(r->optimizer); i++) {
         dr_optim_blob blob;
         dr_optimizer_blob(r->optimizer, i, &blob);

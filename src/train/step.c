@@ -192,9 +192,8 @@ static dr_status gather_loss(dr_run *r, const dr_step *step, const double *losse
 
 static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
 {
-    int64_t n = r->net.n_values - r->net.first_trained;
     dr_frame f = dr_frame_begin(cx);
-    dr_tensor g = dr_tensor_of(r->net.grads, DR_F32, 1, &n);
+    dr_tensor g = dr_tensor_of(r->net.grads, DR_F32, 1, &r->net.n_trained);
     dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     double squares = 0.0;
     dr_status st = dr_zero(cx, &sum);
@@ -212,7 +211,6 @@ static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
 static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool text, double norm)
 {
     const dr_train_config *c = r->c;
-    const bool frozen[DR_GROUP_COUNT] = {[DR_GROUP_TEXT_ENCODER] = !text};
     double clip = 1.0;
     if (c->max_grad_norm > 0.0 && c->max_grad_norm / (norm + 1e-6) < 1.0) { /* torch's clip */
         clip = c->max_grad_norm / (norm + 1e-6);
@@ -220,7 +218,7 @@ static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool tex
     return dr_optimizer_step(r->optimizer, cx,
                              &(dr_optim_step){.lr_factor = dr_lr_factor(&r->lr, global_step),
                                               .grad_scale = clip,
-                                              .frozen = frozen});
+                                              .frozen = dr_run_frozen_groups(r, text)});
 }
 
 static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step,
@@ -262,8 +260,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     st = dr_reducer_wait(r->reducer);
     if (st == DR_OK && r->host_grads != NULL) {
         st = r->backend->device->upload(r->net.grads, r->host_grads,
-                                        (size_t)(r->net.n_values - r->net.first_trained) *
-                                            sizeof(float));
+                                        (size_t)(r->net.n_trained) * sizeof(float));
     }
     if (st == DR_OK) {
         st = gather_loss(r, step, losses, &loss);
@@ -288,7 +285,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
                                                              .epoch = epoch,
                                                              .loss = loss,
                                                              .lr = dr_optimizer_last_lr(
-                                                                 r->optimizer, DR_GROUP_UNET),
+                                                                 r->optimizer, r->shown_group),
                                                              .grad_norm = norm,
                                                              .samples = step->n_samples,
                                                              .data_s = r->data_s,

@@ -191,10 +191,10 @@ static dr_status load(dr_run *r)
     DR_TRY(dr_dist_agree(r->dist, begin_optimizer(r)));
     DR_TRY(dr_run_load_state(r));
     dr_info("training: U-Net %lld parameters, text encoder %lld%s",
-            (long long)dr_network_trained_count(&r->net, false),
-            (long long)dr_network_trained_count(&r->net, true),
+            (long long)dr_network_trained_count(&r->net, DR_PART_UNET),
+            (long long)dr_network_trained_count(&r->net, DR_PART_TEXT_ENCODER),
             r->trains_text_encoder ? "" : " (frozen)");
-    const int64_t n_trained = r->net.n_values - r->net.first_trained;
+    const int64_t n_trained = r->net.n_trained;
     dr_status st = DR_OK;
     if (!r->backend->device->host_visible && r->n_leaves > 1) { /* one leaf needs no sum */
         st = dr_try_calloc((size_t)n_trained, sizeof(float), (void **)&r->host_grads);
