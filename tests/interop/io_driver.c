@@ -8,15 +8,19 @@
  *                                        global_step NUMBER; NUMBER -1: a bare state_dict
  *   io_driver cache_fill DIR COUNT       a latent cache of COUNT entries; values see latent_value
  *   io_driver cache_check DIR COUNT      reads the same entries back
+ *   io_driver events DIR PNG TEXT        a TensorBoard event file with a picture, a text, numbers
  */
 #include "base/arena.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "io/event_file.h"
 #include "io/json.h"
 #include "io/latent_cache.h"
 #include "io/tensor_file.h"
 #include "io/torch_writer.h"
 #include "io/xxh3.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +201,30 @@ static dr_status check_cache(const char *dir, int n)
     return dr_latent_cache_close(c);
 }
 
+/* One event file in dir with a picture, a text and odd numbers. */
+static dr_status write_events(const char *dir, const char *png, const char *text)
+{
+    enum { MAX_BYTES = 1 << 20 };
+    dr_event_file *f = NULL;
+    char *data = NULL;
+    dr_event_png picture = {.width = 56, .height = 40};
+    DR_TRY(dr_file_read(png, MAX_BYTES, &data, &picture.n));
+    picture.data = data;
+    dr_status st = dr_event_file_create(dir, 1.75e9, -1, &f);
+    if (st == DR_OK) {
+        dr_event_file_png(f, &(dr_event_at){1.75e9, 7, "sample/0"}, &picture);
+        dr_event_file_text(f, &(dr_event_at){1.75e9, 7, "words"}, text);
+        dr_event_file_scalar(f, &(dr_event_at){1.75e9, 0, "odd"}, -1.5);
+        dr_event_file_scalar(f, &(dr_event_at){1.75e9, INT64_C(1) << 40, "odd"}, 1e-30);
+        dr_event_file_scalar(f, &(dr_event_at){1.75e9, INT64_C(1) << 62, "odd"}, 3.4e38);
+        dr_event_file_scalar(f, &(dr_event_at){1.75e9, 1, "nan"}, (double)NAN);
+        st = dr_event_file_flush(f);
+    }
+    dr_event_file_close(f);
+    free(data);
+    return st;
+}
+
 static dr_status run(int argc, char **argv)
 {
     int64_t n = 0;
@@ -209,6 +237,9 @@ static dr_status run(int argc, char **argv)
     if (argc == 5 && strcmp(argv[1], "ckpt") == 0 && dr_parse_i64(argv[4], &n)) {
         return write_ckpt(argv[2], argv[3], n);
     }
+    if (argc == 5 && strcmp(argv[1], "events") == 0) {
+        return write_events(argv[2], argv[3], argv[4]);
+    }
     bool counted = argc == 4 && dr_parse_i64(argv[3], &n) && n >= 0 && n < 100000;
     if (counted && strcmp(argv[1], "cache_fill") == 0) {
         return fill_cache(argv[2], (int)n);
@@ -219,7 +250,7 @@ static dr_status run(int argc, char **argv)
     DR_FAIL(
         DR_INVALID,
         "usage: io_driver list FILE | copy FROM TO | ckpt FROM TO NUMBER | cache_fill DIR COUNT | "
-        "cache_check DIR COUNT");
+        "cache_check DIR COUNT | events DIR PNG TEXT");
 }
 
 int main(int argc, char **argv)
