@@ -91,3 +91,72 @@ const dr_train_fact *dr_options_facts(const dr_options *o, dr_arena *arena, size
     }
     return facts;
 }
+
+static bool is_available(const dr_options *o, int id)
+{
+    const dr_opt_spec *spec = &o->table->specs[id];
+    return spec->name != NULL && (spec->programs >> o->program & 1U) != 0 &&
+           spec->availability == DR_OPT_AVAILABLE && id != DR_OPT_wandb_api_key &&
+           id != DR_OPT_huggingface_token;
+}
+
+const dr_train_option *dr_options_effective(const dr_options *o, dr_arena *arena, size_t *n)
+{
+    dr_train_option *list = dr_arena_alloc(arena, (size_t)o->table->n * sizeof *list);
+    *n = 0;
+    for (int id = 0; id < o->table->n; id++) {
+        const dr_opt_value *v = &o->values[id];
+        if (is_available(o, id)) {
+            const dr_opt_spec *spec = &o->table->specs[id];
+            list[(*n)++] = (dr_train_option){spec->name, value_text(spec, v, arena), v->given};
+        }
+    }
+    return list;
+}
+
+/* sd-scripts' get_sanitized_config_or_none keeps these to itself. */
+static const int kept_back[] = {DR_OPT_pretrained_model_name_or_path,
+                                DR_OPT_vae,
+                                DR_OPT_tokenizer_cache_dir,
+                                DR_OPT_train_data_dir,
+                                DR_OPT_reg_data_dir,
+                                DR_OPT_conditioning_data_dir,
+                                DR_OPT_output_dir,
+                                DR_OPT_logging_dir};
+
+static bool is_logged(const dr_options *o, int id)
+{
+    for (size_t i = 0; i < sizeof kept_back / sizeof *kept_back; i++) {
+        if (kept_back[i] == id) {
+            return false;
+        }
+    }
+    return is_available(o, id) &&
+           (o->values[id].set || o->table->specs[id].type == DR_OPT_TYPE_FLAG);
+}
+
+const dr_event_hparam *dr_options_hparams(const dr_options *o, dr_arena *arena, size_t *n)
+{
+    dr_event_hparam *list = dr_arena_alloc(arena, (size_t)o->table->n * sizeof *list);
+    *n = 0;
+    for (int id = 0; id < o->table->n; id++) {
+        const dr_opt_spec *spec = &o->table->specs[id];
+        const dr_opt_value *v = &o->values[id];
+        if (!is_logged(o, id)) {
+            continue;
+        }
+        dr_event_hparam h = {.name = spec->name};
+        if (spec->type == DR_OPT_TYPE_FLAG || spec->type == DR_OPT_TYPE_INT) {
+            h.number = (double)v->i;
+            h.is_bool = spec->type == DR_OPT_TYPE_FLAG;
+        } else if (spec->type == DR_OPT_TYPE_FLOAT || spec->type == DR_OPT_TYPE_STEPS) {
+            h.number = v->f;
+        } else {
+            h.text = value_text(spec, v, arena);
+        }
+        if (h.text == NULL || strcmp(h.text, "unset") != 0) {
+            list[(*n)++] = h;
+        }
+    }
+    return list;
+}

@@ -16,4 +16,13 @@
  */
 const dr_train_fact *dr_options_facts(const dr_options *o, dr_arena *arena, size_t *n);
 
+/*
+ * Every available option of the program with its value, for the header and the report of a run;
+ * secrets are left out. Strings and the list live in the arena.
+ */
+const dr_train_option *dr_options_effective(const dr_options *o, dr_arena *arena, size_t *n);
+/* Of these, as sd-scripts' --log_config logs them: those with a value, without paths and secrets.
+ */
+const dr_event_hparam *dr_options_hparams(const dr_options *o, dr_arena *arena, size_t *n);
+
 #endif

@@ -318,6 +318,33 @@ static dr_status check_schedule(const dr_options *o)
     return DR_OK;
 }
 
+static dr_status check_log(const dr_options *o)
+{
+    static const int parts[] = {DR_OPT_log_prefix, DR_OPT_log_tracker_name, DR_OPT_log_config};
+    const char *tracker = dr_opt_str(o, DR_OPT_log_tracker_name);
+    const char *prefix = dr_opt_str(o, DR_OPT_log_prefix);
+    const bool logs = dr_opt_has(o, DR_OPT_logging_dir);
+    if (dr_opt_is(o, DR_OPT_log_with, "wandb")) {
+        DR_FAIL(DR_UNSUPPORTED, "--log_with wandb: there is no client of that service here; use "
+                                "tensorboard, whose event files wandb can import");
+    }
+    if (!logs && dr_opt_given(o, DR_OPT_log_with)) {
+        DR_FAIL(DR_INVALID, "--log_with %s needs --logging_dir: the folder for logs",
+                dr_opt_str(o, DR_OPT_log_with));
+    }
+    for (size_t i = 0; !logs && i < sizeof parts / sizeof *parts; i++) {
+        if (dr_opt_given(o, parts[i])) {
+            dr_warn("--%s changes nothing without --logging_dir", option_specs[parts[i]].name);
+        }
+    }
+    if ((prefix != NULL && strchr(prefix, '/') != NULL) ||
+        (tracker != NULL &&
+         (strchr(tracker, '/') != NULL || tracker[0] == '\0' || strcmp(tracker, "..") == 0))) {
+        DR_FAIL(DR_INVALID, "--log_prefix and --log_tracker_name are names of folders, without /");
+    }
+    return DR_OK;
+}
+
 /* Settings are kept in 32 bits, seeds excepted. */
 static dr_status check_sizes(const dr_options *o)
 {
@@ -370,6 +397,7 @@ dr_status dr_options_check_without(dr_options *o, unsigned without)
     DR_TRY(check_exclusions(o));
     DR_TRY(check_companions(o));
     DR_TRY(check_sizes(o));
+    DR_TRY(check_log(o));
     DR_TRY(dr_optset_check_available(o));
     DR_TRY(check_required(o, without));
     if (dr_opt_has(o, DR_OPT_resolution)) {

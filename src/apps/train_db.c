@@ -55,6 +55,9 @@ static dr_status run(const dr_options *o, dr_status usage)
     DR_TRY(dr_stop_watch());
     DR_TRY(dr_dist_init(&d));
     dr_log_configure(usage == DR_OK ? dr_settings_log_level(o) : DR_LOG_INFO, dr_dist_rank(d));
+    if (usage == DR_OK && dr_opt_has(o, DR_OPT_console_log_file)) {
+        usage = dr_log_to_file(dr_opt_str(o, DR_OPT_console_log_file));
+    }
     if (usage == DR_OK) {
         usage = dr_fault_setup(dr_opt_str(o, DR_OPT_inject), dr_dist_rank(d));
     }

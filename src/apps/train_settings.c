@@ -78,7 +78,6 @@ static dr_subset_options subset_settings(const dr_options *o, const dr_setting_t
         .caption_extension = texts->caption_extension,
         .flip_aug = dr_opt_flag(o, DR_OPT_flip_aug),
         .mask_dir = dr_opt_str(o, DR_OPT_conditioning_data_dir),
-        .alpha_mask = dr_opt_flag(o, DR_OPT_alpha_mask),
         .color_aug = dr_opt_flag(o, DR_OPT_color_aug),
         .random_crop = dr_opt_flag(o, DR_OPT_random_crop),
     };
@@ -252,6 +251,20 @@ static void run_settings(const dr_options *o, dr_train_config *c)
                                                    : DR_PROGRESS_AUTO;
 }
 
+static void log_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
+{
+    const char *prefix = dr_opt_str(o, DR_OPT_log_prefix);
+    const char *tracker = dr_opt_str(o, DR_OPT_log_tracker_name);
+    c->network_tags = o->program == DR_PROGRAM_TRAIN_NETWORK;
+    c->logging_dir = dr_opt_str(o, DR_OPT_logging_dir);
+    c->log_prefix = prefix != NULL ? prefix : "";
+    c->log_tracker = tracker != NULL ? tracker : c->network_tags ? "network_train" : "dreambooth";
+    if (dr_opt_flag(o, DR_OPT_log_config)) {
+        c->hparams = dr_options_hparams(o, &texts->arena, &c->n_hparams);
+    }
+    c->options = dr_options_effective(o, &texts->arena, &c->n_options);
+}
+
 static void checkpoint_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     c->save = (dr_save_options){
@@ -282,6 +295,7 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     dr_settings_objective(o, c);
     run_settings(o, c);
     checkpoint_settings(o, texts, c);
+    log_settings(o, texts, c);
     return st;
 }
 

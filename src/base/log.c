@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,11 +11,23 @@ static int my_rank;
 static bool same_on_all_ranks;
 static atomic_int n_warnings;
 static dr_strv *collected;
+static FILE *file; /* NULL: stderr */
 
 void dr_log_configure(dr_log_level level, int rank)
 {
     min_level = level;
     my_rank = rank;
+}
+
+dr_status dr_log_to_file(const char *path)
+{
+    FILE *f = fopen(path, "ae");
+    if (f == NULL) {
+        DR_FAIL(DR_OUTPUT, "--console_log_file: %s cannot be written: %s", path, strerror(errno));
+    }
+    (void)setvbuf(f, NULL, _IOLBF, BUFSIZ);
+    file = f;
+    return DR_OK;
 }
 
 void dr_log_same_on_all_ranks(bool on)
@@ -57,7 +70,12 @@ void dr_log_write(dr_log_level level, const char *fmt, ...)
     }
     size_t len = strlen(line);
     line[len] = '\n';
-    (void)fwrite(line, 1, len + 1, stderr);
+    if (file != NULL) {
+        (void)fwrite(line, 1, len + 1, file);
+    }
+    if (file == NULL || level == DR_LOG_ERROR) {
+        (void)fwrite(line, 1, len + 1, stderr);
+    }
 }
 
 void dr_log_error_record(void)

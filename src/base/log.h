@@ -14,6 +14,11 @@ typedef enum dr_log_level { DR_LOG_DEBUG, DR_LOG_INFO, DR_LOG_WARNING, DR_LOG_ER
 /* Messages below level are dropped. rank > 0 silences INFO and DEBUG of this process and tags the
  * rest with "[rank N]". */
 void dr_log_configure(dr_log_level level, int rank);
+/*
+ * Messages are added to the file instead of going to stderr, errors excepted, which go to both. It
+ * stays open to the end of the process. DR_OUTPUT: it cannot be opened, nothing has changed.
+ */
+DR_MUST_USE dr_status dr_log_to_file(const char *path);
 /* While on, every rank does the same work and only rank 0 speaks of it, warnings included. */
 void dr_log_same_on_all_ranks(bool on);
 /* While out is not NULL, warnings go there instead of to stderr, one string each. Of a process that

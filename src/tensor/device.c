@@ -1,8 +1,10 @@
 #include "tensor/device.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { HEADER = 64 }; /* holds the mapping's length; keeps the payload aligned to 64 bytes */
 
@@ -39,6 +41,28 @@ static dr_status host_zero(void *p, size_t bytes)
     return DR_OK;
 }
 
+/* Second number of /proc/self/statm: resident pages; 0 when it cannot be read. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long all = 0;
+    unsigned long resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f != NULL) {
+        if (fscanf(f, "%lu %lu", &all, &resident) != 2) {
+            resident = 0;
+        }
+        (void)fclose(f);
+    }
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void host_memory(uint64_t *used_bytes, uint64_t *total_bytes)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    *used_bytes = resident_bytes();
+    *total_bytes = pages > 0 ? (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
 const dr_device dr_host_device = {
     .name = "cpu",
     .host_visible = true,
@@ -47,4 +71,5 @@ const dr_device dr_host_device = {
     .upload = host_copy,
     .download = host_copy,
     .zero = host_zero,
+    .memory = host_memory,
 };

@@ -1,5 +1,5 @@
 /*
- * tensor/device.h - where memory is: a table of five functions per kind of device.
+ * tensor/device.h - where memory is: a table of functions per kind of device.
  *
  * Layer:    tensor.
  */
@@ -20,6 +20,9 @@ typedef struct dr_device {
     dr_status (*upload)(void *dst, const void *src, size_t bytes);   /* host to device */
     dr_status (*download)(void *dst, const void *src, size_t bytes); /* waits for the work so far */
     dr_status (*zero)(void *p, size_t bytes);
+    /* What of it is taken, by this process on the host, by all on a device of its own; and what
+     * there is. Zeros when the system does not say. */
+    void (*memory)(uint64_t *used_bytes, uint64_t *total_bytes);
 } dr_device;
 
 /* Host memory: pages are mapped once, zeroed by the kernel, and kept until free. */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static const double plain_interval_s = 5.0;   /* between plain lines: a log stays readable */
@@ -20,37 +21,72 @@ void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, u
     p->smooth_loss = smooth_loss != NULL ? *smooth_loss : 0.0;
 }
 
-static void print_json(const dr_progress *p, const dr_progress_step *s)
+static double seconds_per_step(const dr_progress *p, double now)
 {
-    char line[512];
+    return (now - p->started_s) / (double)p->n_done;
+}
+
+static void print_json(const dr_progress *p, const dr_progress_step *s, double now)
+{
+    char line[768];
+    const double left = seconds_per_step(p, now) * (double)(p->n_steps - s->step);
     (void)snprintf(
         line, sizeof line,
         "{\"step\": %lld, \"steps\": %lld, \"epoch\": %u, \"epochs\": %u, \"loss\": %.9g, "
-        "\"lr\": %.9g, \"grad_norm\": %.9g, \"samples\": %llu, \"step_s\": %.6f, "
-        "\"data_s\": %.6f}\n",
-        (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, s->loss, s->lr,
-        s->grad_norm, (unsigned long long)s->samples, s->step_s, s->data_s);
+        "\"smooth_loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %.9g, \"samples\": %llu, "
+        "\"step_s\": %.6f, \"data_s\": %.6f, \"eta_s\": %.1f, \"memory_used_bytes\": %llu, "
+        "\"memory_total_bytes\": %llu, \"steps_to_save\": %lld}\n",
+        (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, s->loss, p->smooth_loss,
+        s->lr, s->grad_norm, (unsigned long long)s->samples, s->step_s, s->data_s, left,
+        (unsigned long long)s->memory_used_bytes, (unsigned long long)s->memory_total_bytes,
+        (long long)s->steps_to_save);
     (void)fputs(line, stdout);
     (void)fflush(stdout);
 }
 
+/* " | 19.3/24.0 GiB" */
+static void describe_memory(const dr_progress_step *s, char out[64])
+{
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    out[0] = '\0';
+    if (s->memory_total_bytes > 0) {
+        (void)snprintf(out, 64, " | %.1f/%.1f GiB", (double)s->memory_used_bytes / gib,
+                       (double)s->memory_total_bytes / gib);
+    }
+}
+
+/* Columns of the terminal; without an answer enough for the whole line. */
+static size_t terminal_columns(void)
+{
+    struct winsize w = {0};
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 1000;
+}
+
 static void print_line(const dr_progress *p, const dr_progress_step *s, double now)
 {
-    double elapsed = now - p->started_s;
-    double per_step = elapsed / (double)p->n_done;
-    double left = per_step * (double)(p->n_steps - s->step);
-    double rate = elapsed > 0.0 ? (double)p->n_samples / elapsed : 0.0;
-    double data = s->step_s > 0.0 ? 100.0 * s->data_s / s->step_s : 0.0;
-    long eta = (long)(left + 0.5);
-    char line[256];
+    const double elapsed = now - p->started_s;
+    const double per_step = seconds_per_step(p, now);
+    const double rate = elapsed > 0.0 ? (double)p->n_samples / elapsed : 0.0;
+    const double data = s->step_s > 0.0 ? 100.0 * s->data_s / s->step_s : 0.0;
+    const long eta = (long)(per_step * (double)(p->n_steps - s->step) + 0.5);
+    char memory[64];
+    char line[320];
+    char text[360];
+    describe_memory(s, memory);
     (void)snprintf(line, sizeof line,
                    "step %lld/%lld ep %u/%u | loss %.4f ~%.4f | lr %.3g | %.3g img/s %.3g s/it "
-                   "(data %.0f%%) | ETA %02ld:%02ld:%02ld",
+                   "(data %.0f%%)%s | ETA %02ld:%02ld:%02ld | save in %lld",
                    (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, s->loss,
-                   p->smooth_loss, s->lr, rate, per_step, data, eta / 3600, eta / 60 % 60,
-                   eta % 60);
-    char text[300];
-    (void)snprintf(text, sizeof text, p->rewrite ? "\r%s\033[K" : "%s\n", line);
+                   p->smooth_loss, s->lr, rate, per_step, data, memory, eta / 3600, eta / 60 % 60,
+                   eta % 60, (long long)s->steps_to_save);
+    if (p->rewrite) {
+        const size_t columns = terminal_columns();
+        const size_t fits = columns > 1 ? columns - 1 : 1; /* a full last column would wrap */
+        (void)snprintf(text, sizeof text, "\r%.*s\033[K",
+                       (int)(fits < sizeof line ? fits : sizeof line), line);
+    } else {
+        (void)snprintf(text, sizeof text, "%s\n", line);
+    }
     (void)fputs(text, stderr);
     (void)fflush(stderr);
 }
@@ -65,7 +101,7 @@ void dr_progress_update(dr_progress *p, const dr_progress_step *s)
         p->has_smooth_loss ? p->smooth_loss + smoothing * (s->loss - p->smooth_loss) : s->loss;
     p->has_smooth_loss = true;
     if (p->mode == DR_PROGRESS_JSON) {
-        print_json(p, s);
+        print_json(p, s, now);
         return;
     }
     double interval = p->rewrite ? rewrite_interval_s : plain_interval_s;

@@ -12,7 +12,6 @@
 #include "text/tokenizer.h"
 #include "train/dump.h"
 #include "train/latents.h"
-#include "train/mask_store.h"
 #include "train/network.h"
 #include "train/text_cache.h"
 #include "train/optimizer.h"
@@ -54,8 +53,8 @@ typedef struct dr_run {
     dr_pool *pool;
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
-    dr_mask_store *masks;      /* NULL: no picture has one */
     dr_progress progress;
+    dr_run_log *log;   /* rank 0, when it is wanted; else NULL */
     uint32_t n_leaves; /* of a step, over all ranks */
     uint32_t steps_per_epoch;
     int64_t n_steps;
@@ -149,6 +148,16 @@ void dr_run_look_ahead(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch, uin
 /* One optimizer step over the plan's step; global_step counts from 0. */
 DR_MUST_USE dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch,
                                   int64_t global_step);
+
+/* ---- run_notes.c ---- */
+
+/* Says with which options the run goes (rank 0). */
+void dr_run_show_options(const dr_run *r);
+/* Collective. Opens the log; one that a state names goes on. */
+DR_MUST_USE dr_status dr_run_open_log(dr_run *r);
+/* After a step, rank 0: the progress line and the numbers of the log. Memory and steps_to_save are
+ * filled in. */
+void dr_run_note_step(dr_run *r, dr_progress_step s);
 
 /* ---- run_checkpoint.c ---- */
 

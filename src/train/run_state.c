@@ -169,6 +169,9 @@ static dr_status write_facts(const dr_run *r, const char *path)
     dr_str_add(&s, "  \"smooth_loss\": ");
     dr_json_add_double(&s, r->progress.smooth_loss);
     dr_str_add(&s, ",\n");
+    if (dr_run_log_name(r->log) != NULL) {
+        add_text(&s, "log", dr_run_log_name(r->log));
+    }
     add_text(&s, "model", r->model_hash);
     add_text(&s, "dataset", r->dataset_hash);
     dr_str_add(&s, "  \"optimizer\": {");

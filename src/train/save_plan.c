@@ -37,6 +37,24 @@ bool dr_save_due_at_step(const dr_save_options *o, int64_t step)
     return o->every_n_steps > 0 && step % o->every_n_steps == 0;
 }
 
+int64_t dr_save_next_step(const dr_save_options *o, int64_t step, int64_t steps_per_epoch,
+                          int64_t n_steps)
+{
+    const int64_t n_epochs = (n_steps + steps_per_epoch - 1) / steps_per_epoch;
+    const int64_t every = dr_save_epoch_interval(o, n_epochs);
+    int64_t next = n_steps;
+    if (o->every_n_steps > 0) {
+        const int64_t by_step = (step / o->every_n_steps + 1) * o->every_n_steps;
+        next = by_step < next ? by_step : next;
+    }
+    if (every > 0) {
+        const int64_t epoch = (step / steps_per_epoch / every + 1) * every;
+        const int64_t by_epoch = epoch * steps_per_epoch;
+        next = epoch < n_epochs && by_epoch < next ? by_epoch : next;
+    }
+    return next;
+}
+
 int64_t dr_save_expired_epoch(const dr_save_options *o, int64_t epoch, int64_t n_epochs, bool state)
 {
     const int64_t keep =

@@ -30,6 +30,10 @@ int64_t dr_save_epoch_interval(const dr_save_options *o, int64_t n_epochs);
 bool dr_save_due_at_epoch(const dr_save_options *o, int64_t epoch, int64_t n_epochs);
 bool dr_save_due_at_step(const dr_save_options *o, int64_t step);
 
+/* The first step after this one at whose end something is saved; the run's last step at most. */
+int64_t dr_save_next_step(const dr_save_options *o, int64_t step, int64_t steps_per_epoch,
+                          int64_t n_steps);
+
 /* The number whose model (or state) goes once this one is saved; -1: none. */
 int64_t dr_save_expired_epoch(const dr_save_options *o, int64_t epoch, int64_t n_epochs,
                               bool state);

@@ -281,15 +281,15 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
         DR_TRY(update(r, &cx, global_step, text, norm));
     }
     if (dr_dist_rank(r->dist) == 0) {
-        dr_progress_update(&r->progress, &(dr_progress_step){.step = global_step + 1,
-                                                             .epoch = epoch,
-                                                             .loss = loss,
-                                                             .lr = dr_optimizer_last_lr(
-                                                                 r->optimizer, r->shown_group),
-                                                             .grad_norm = norm,
-                                                             .samples = step->n_samples,
-                                                             .data_s = r->data_s,
-                                                             .step_s = dr_now_s() - t0});
+        dr_run_note_step(
+            r, (dr_progress_step){.step = global_step + 1,
+                                  .epoch = epoch,
+                                  .loss = loss,
+                                  .lr = dr_optimizer_last_lr(r->optimizer, r->shown_group),
+                                  .grad_norm = norm,
+                                  .samples = step->n_samples,
+                                  .data_s = r->data_s,
+                                  .step_s = dr_now_s() - t0});
     }
     return DR_OK;
 }

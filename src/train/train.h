@@ -16,6 +16,7 @@
 #include "train/model_file.h"
 #include "train/optimizer_settings.h"
 #include "train/progress.h"
+#include "train/run_log.h"
 #include "train/save_plan.h"
 
 #define DR_TRAIN_TO_THE_END INT64_MAX
@@ -24,6 +25,11 @@ typedef struct dr_train_fact { /* an option that changes what is trained, as the
                                 */
     const char *name, *value;
 } dr_train_fact;
+
+typedef struct dr_train_option { /* any option, for the eyes of the user */
+    const char *name, *value;
+    bool given;
+} dr_train_option;
 
 typedef struct dr_train_config { /* strings outlive the run */
     dr_model_open_options model;
@@ -76,6 +82,13 @@ typedef struct dr_train_config { /* strings outlive the run */
     const char *lr_rules;
     double lr_power;
     dr_progress_mode progress;
+    const char *logging_dir; /* NULL: no files */
+    const char *log_prefix, *log_tracker;
+    bool network_tags;              /* numbers are logged under the tags of train_network */
+    const dr_event_hparam *hparams; /* with --log_config */
+    size_t n_hparams;
+    const dr_train_option *options; /* all of them, as they are */
+    size_t n_options;
     int threads;
     int loader_threads; /* --max_data_loader_n_workers */
 } dr_train_config;

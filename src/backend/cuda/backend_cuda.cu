@@ -89,6 +89,17 @@ static void check_flags(void)
              gpu.flags[2], gpu.flags[3]);
 }
 
+static void device_memory(uint64_t *used_bytes, uint64_t *total_bytes)
+{
+    size_t free = 0;
+    size_t total = 0;
+    if (cudaMemGetInfo(&free, &total) != cudaSuccess) {
+        free = total = 0;
+    }
+    *used_bytes = total - free;
+    *total_bytes = total;
+}
+
 static dr_status device_download(void *dst, const void *src, size_t bytes)
 {
     DR_CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, gpu.stream));
@@ -105,7 +116,7 @@ static dr_status device_zero(void *p, size_t bytes)
 
 static const dr_device device_table = {
     /* name */ "cuda", /* host_visible */ false, device_alloc, device_free,
-    device_upload,     device_download,          device_zero};
+    device_upload,     device_download,          device_zero,  device_memory};
 
 /* ---- ops --------------------------------------------------------------------------------------
  */
