@@ -57,9 +57,10 @@ dr_status dr_linear_forward(dr_context *cx, const dr_linear_layer *l, const dr_t
                             dr_tensor *y, dr_write mode)
 {
     const dr_tensor w = as_matrix(&l->w->value);
-    return dr_linear(
+    DR_TRY(dr_linear(
         cx, &(dr_linear_args){
-                .x = x, .w = &w, .b = l->b != NULL ? &l->b->value : NULL, .y = y, .mode = mode});
+                .x = x, .w = &w, .b = l->b != NULL ? &l->b->value : NULL, .y = y, .mode = mode}));
+    return l->w->adapter == NULL ? DR_OK : dr_adapter_linear(cx, l->w->adapter, x, y);
 }
 
 dr_status dr_linear_backward(dr_context *cx, const dr_linear_layer *l, const dr_tensor *x,
@@ -77,7 +78,7 @@ dr_status dr_linear_backward(dr_context *cx, const dr_linear_layer *l, const dr_
         const dr_tensor w = as_matrix(&l->w->value);
         DR_TRY(dr_linear_dx(cx, &(dr_linear_dx_args){.dy = dy, .w = &w, .dx = dx, .mode = mode}));
     }
-    return DR_OK;
+    return l->w->adapter == NULL ? DR_OK : dr_adapter_linear_backward(cx, l->w->adapter, x, dy, dx);
 }
 
 dr_tensor dr_conv_output(dr_context *cx, dr_frame f, const dr_conv_layer *l, const dr_tensor *x)
@@ -91,11 +92,12 @@ dr_tensor dr_conv_output(dr_context *cx, dr_frame f, const dr_conv_layer *l, con
 
 dr_status dr_conv_forward(dr_context *cx, const dr_conv_layer *l, const dr_tensor *x, dr_tensor *y)
 {
-    return dr_conv2d(cx, &(dr_conv2d_args){.geom = l->geom,
+    DR_TRY(dr_conv2d(cx, &(dr_conv2d_args){.geom = l->geom,
                                            .x = x,
                                            .w = &l->w->value,
                                            .b = l->b != NULL ? &l->b->value : NULL,
-                                           .y = y});
+                                           .y = y}));
+    return l->w->adapter == NULL ? DR_OK : dr_adapter_conv(cx, l->w->adapter, &l->geom, x, y);
 }
 
 dr_status dr_conv_backward(dr_context *cx, const dr_conv_layer *l, const dr_tensor *x,
@@ -112,7 +114,8 @@ dr_status dr_conv_backward(dr_context *cx, const dr_conv_layer *l, const dr_tens
             cx, &(dr_conv2d_dx_args){
                     .geom = l->geom, .dy = dy, .w = &l->w->value, .dx = dx, .mode = mode}));
     }
-    return DR_OK;
+    return l->w->adapter == NULL ? DR_OK
+                                 : dr_adapter_conv_backward(cx, l->w->adapter, &l->geom, x, dy, dx);
 }
 
 dr_tensor dr_norm_stats(dr_context *cx, dr_frame f, const dr_norm_layer *l, const dr_tensor *x)
@@ -147,6 +150,9 @@ dr_status dr_norm_backward(dr_context *cx, const dr_norm_layer *l, const dr_tens
                            const dr_tensor *stats, const dr_tensor *dy, dr_tensor *dx,
                            dr_write mode)
 {
+    if (dx == NULL && gradient(l->w) == NULL) {
+        return DR_OK;
+    }
     if (l->groups == 0) {
         return dr_layernorm_backward(cx, &(dr_layernorm_backward_args){.dy = dy,
                                                                        .x = x,

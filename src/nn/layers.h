@@ -3,12 +3,14 @@
  *
  * Layer:    nn.
  * Backward: parameter gradients accumulate where the entry has a gradient; dx is written as mode
- *           says, or skipped when NULL. Nothing is owned.
+ *           says, or skipped when NULL. x is read only if dr_weight_reads_input; else its data may
+ *           be gone. Nothing is owned.
+ * Adapters: a weight's adapter takes part in forward and backward (nn/adapter.h).
  */
 #ifndef DR_NN_LAYERS_H
 #define DR_NN_LAYERS_H
 
-#include "nn/params.h"
+#include "nn/adapter.h"
 #include "ops/conv2d.h"
 
 typedef struct dr_linear_layer {

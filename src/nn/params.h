@@ -20,6 +20,8 @@ typedef enum dr_param_kind {
     DR_PARAM_CONV    /* [O,I,KH,KW] in files, (O,KH,KW,I) in memory              */
 } dr_param_kind;
 
+struct dr_adapter;
+
 typedef struct dr_param {
     const char *name; /* Diffusers name inside the model: "conv_in.weight" */
     dr_param_kind kind;
@@ -27,9 +29,10 @@ typedef struct dr_param {
     int64_t dim[DR_MAX_RANK]; /* as files have it */
     int segment;
     bool trainable;
-    int64_t offset, n; /* elements in the flat memory; offsets are multiples of 16 */
-    dr_tensor value;   /* memory order; data NULL until bound */
-    dr_tensor grad;    /* as value; data NULL: no gradient is wanted */
+    int64_t offset, n;                /* elements in the flat memory; offsets are multiples of 16 */
+    dr_tensor value;                  /* memory order; data NULL until bound */
+    dr_tensor grad;                   /* as value; data NULL: no gradient is wanted */
+    const struct dr_adapter *adapter; /* of a weight: adds to its product; NULL: none */
 } dr_param;
 
 typedef struct dr_params {

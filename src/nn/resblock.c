@@ -40,26 +40,34 @@ static dr_status add_embedding(dr_context *cx, const dr_resblock *b, const dr_te
     return st;
 }
 
+/* y = conv(silu(norm(x))); the normalised x is kept only where backward reads it. */
+static dr_status norm_conv(dr_context *cx, const dr_norm_layer *norm, const dr_conv_layer *conv,
+                           const dr_tensor *x, dr_tensor *y, dr_tensor *n, dr_tensor *stats,
+                           dr_frame keep)
+{
+    const dr_frame scratch = dr_frame_begin(cx);
+    *n = dr_new_like(cx, dr_weight_reads_input(conv->w) ? keep : scratch, x);
+    *stats = dr_norm_stats(cx, keep, norm, x);
+    dr_status st = dr_norm_forward(cx, norm, x, n, stats);
+    if (st == DR_OK) {
+        st = dr_conv_forward(cx, conv, n, y);
+    }
+    dr_frame_end(cx, scratch);
+    return st;
+}
+
 dr_status dr_resblock_forward(dr_context *cx, const dr_resblock *b, const dr_tensor *x,
                               const dr_tensor *temb_silu, dr_tensor *y, dr_resblock_saved *s,
                               dr_frame keep)
 {
-    /* 1 */
-    s->n1 = dr_new_like(cx, keep, x);
-    s->stats1 = dr_norm_stats(cx, keep, &b->norm1, x);
-    DR_TRY(dr_norm_forward(cx, &b->norm1, x, &s->n1, &s->stats1));
-    /* 2 */
+    /* 1, 2 */
     s->h = dr_new_like(cx, keep, y);
-    DR_TRY(dr_conv_forward(cx, &b->conv1, &s->n1, &s->h));
+    DR_TRY(norm_conv(cx, &b->norm1, &b->conv1, x, &s->h, &s->n1, &s->stats1, keep));
     if (b->emb.w != NULL) {
         DR_TRY(add_embedding(cx, b, temb_silu, &s->h));
     }
-    /* 3 */
-    s->n2 = dr_new_like(cx, keep, &s->h);
-    s->stats2 = dr_norm_stats(cx, keep, &b->norm2, &s->h);
-    DR_TRY(dr_norm_forward(cx, &b->norm2, &s->h, &s->n2, &s->stats2));
-    /* 4 */
-    DR_TRY(dr_conv_forward(cx, &b->conv2, &s->n2, y));
+    /* 3, 4 */
+    DR_TRY(norm_conv(cx, &b->norm2, &b->conv2, &s->h, y, &s->n2, &s->stats2, keep));
     /* 5 */
     if (b->shortcut.w != NULL) {
         return dr_linear_forward(cx, &b->shortcut, x, y, DR_ADD);
@@ -70,6 +78,9 @@ dr_status dr_resblock_forward(dr_context *cx, const dr_resblock *b, const dr_ten
 static dr_status embedding_backward(dr_context *cx, const dr_resblock *b, const dr_resblock_grad *g,
                                     const dr_tensor *dh)
 {
+    if (g->dtemb_silu == NULL && !dr_param_is_trained(b->emb.w) && b->emb.b->grad.data == NULL) {
+        return DR_OK;
+    }
     dr_frame f = dr_frame_begin(cx);
     dr_tensor demb = dr_new(cx, f, 2, DR_DIMS(dh->dim[0], dh->dim[3]));
     dr_status st = dr_sum_rows(cx, &(dr_sum_rows_args){.dy = dh, .dt = &demb, .mode = DR_SET});
@@ -104,7 +115,8 @@ static dr_status backward_in_frame(dr_context *cx, const dr_resblock *b, const d
     if (b->emb.w != NULL) {
         DR_TRY(embedding_backward(cx, b, g, &dh));
     }
-    DR_TRY(dr_conv_backward(cx, &b->conv1, &s->n1, &dh, &dn1, DR_SET));
+    const bool last = g->dx == NULL && !dr_param_is_trained(b->norm1.w);
+    DR_TRY(dr_conv_backward(cx, &b->conv1, &s->n1, &dh, last ? NULL : &dn1, DR_SET));
     /* 1': the shortcut has written dx */
     return dr_norm_backward(cx, &b->norm1, g->x, &s->stats1, &dn1, g->dx, DR_ADD);
 }

@@ -77,8 +77,9 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
         clip.train = true;
         n->clip_train = dr_clip_run_create(&n->clip, clip);
     }
-    n->unet_run = dr_unet_run_create(
-        &n->unet, (dr_unet_options){.train = o->train, .checkpointing = o->checkpointing});
+    n->unet_run = dr_unet_run_create(&n->unet, (dr_unet_options){.train = o->train,
+                                                                 .checkpointing = o->checkpointing,
+                                                                 .context = o->train_text_encoder});
     return DR_OK;
 }
 

@@ -1,8 +1,10 @@
 #include "grad_case.h"
 
 #include "backend/ref/backend_ref.h"
+#include "base/str.h"
 #include "dr_test.h"
 #include "golden_input.h"
+#include "nn/adapter.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +18,45 @@ static const double step = 1e-5;
 static const double limit = 8.4e-8;
 static const double floor_norm = 1e-2;
 
-typedef enum trainable { ALL, NONE, VECTORS } trainable;
+typedef enum trainable { ALL, NONE, VECTORS, ADAPTERS } trainable;
+
+static const char adapter_name[] = "lora_";
+
+void dr_grad_add_adapters(dr_grad_case *g, const char *text)
+{
+    enum { RANK = 3 };
+    dr_params *set = &g->model.params;
+    const size_t n = set->n;
+    for (size_t i = 0; i < n; i++) {
+        dr_param *w = set->at[i];
+        const int64_t *d = w->dim;
+        if (w->kind == DR_PARAM_VECTOR || strstr(w->name, text) == NULL) {
+            continue;
+        }
+        dr_adapter *a = dr_arena_alloc(&g->model.arena, sizeof *a);
+        a->scale = 0.75F;
+        a->down = dr_params_add(set, w->kind, w->rank, DR_DIMS(RANK, d[1], d[2], d[3]), "%sdown.%s",
+                                adapter_name, w->name);
+        a->up = dr_params_add(set, w->kind, w->rank, DR_DIMS(d[0], RANK, 1, 1), "%sup.%s",
+                              adapter_name, w->name);
+        w->adapter = a;
+    }
+}
+
+static bool is_trained(const dr_param *p, trainable which)
+{
+    switch (which) {
+    case ALL:
+        return true;
+    case NONE:
+        return false;
+    case VECTORS:
+        return p->kind == DR_PARAM_VECTOR;
+    case ADAPTERS:
+        return dr_str_starts(p->name, adapter_name);
+    }
+    return false;
+}
 
 static void begin(dr_grad_case *g, const dr_grad_block *spec, trainable which)
 {
@@ -24,10 +64,8 @@ static void begin(dr_grad_case *g, const dr_grad_block *spec, trainable which)
     *g = (dr_grad_case){.spec = spec};
     dr_model_case_begin(&g->model, &dr_backend_ref_f64);
     spec->init(g);
-    dr_params_set_trainable(&g->model.params, which == ALL);
-    for (size_t i = 0; which == VECTORS && i < g->model.params.n; i++) {
-        dr_param *p = g->model.params.at[i];
-        p->trainable = p->kind == DR_PARAM_VECTOR;
+    for (size_t i = 0; i < g->model.params.n; i++) {
+        g->model.params.at[i]->trainable = is_trained(g->model.params.at[i], which);
     }
     dr_model_case_bind(&g->model, true);
     for (int i = 0; i < spec->n_inputs; i++) {
@@ -244,13 +282,13 @@ static void check_frozen(const dr_grad_case *g, trainable which)
 static void check_without_input_gradients(const dr_grad_case *g)
 {
     dr_grad_case other;
-    begin(&other, g->spec, ALL);
-    gradients(&other, NULL, DR_SET);
-    check_same_parameters(g, &other);
-    end(&other);
-    begin(&other, g->spec, NONE); /* nothing at all is wanted */
-    gradients(&other, NULL, DR_SET);
-    end(&other);
+    static const trainable kinds[] = {ALL, ADAPTERS, NONE}; /* at last nothing at all is wanted */
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        begin(&other, g->spec, kinds[i]);
+        gradients(&other, NULL, DR_SET);
+        check_same_parameters(g, &other);
+        end(&other);
+    }
 }
 
 void dr_grad_check_block(void **state)
@@ -261,6 +299,7 @@ void dr_grad_check_block(void **state)
     check_without_input_gradients(&g);
     check_frozen(&g, NONE);
     check_frozen(&g, VECTORS);
+    check_frozen(&g, ADAPTERS);
     check_all_differences(&g);
     check_adding(&g);
     end(&g);

@@ -2,8 +2,8 @@
  * tests/grad/grad_case.h - a block's backward against central differences of its forward, in f64.
  *
  * With L = sum of dy times y, element i of a gradient must be (L(i + h) - L(i - h)) / 2h. The same
- * gradients must come out when they are added to what is there, when parameters are frozen and
- * when the input's gradient is not wanted.
+ * gradients must come out when they are added to what is there, when parameters are frozen (all,
+ * all but vectors, all but adapters) and when the input's gradient is not wanted.
  */
 #ifndef DR_GRAD_CASE_H
 #define DR_GRAD_CASE_H
@@ -43,6 +43,12 @@ struct dr_grad_case {
     bool backward;
     double loss; /* of the latest run */
 };
+
+/*
+ * For init: an adapter of rank 3 for every weight so far whose name holds the text. Its factors are
+ * registered as "lora_down.<name>" and "lora_up.<name>".
+ */
+void dr_grad_add_adapters(dr_grad_case *g, const char *text);
 
 /* The CMocka test of a block: *state is its dr_grad_block. */
 void dr_grad_check_block(void **state);

@@ -42,8 +42,8 @@ static dr_status resblock_step(dr_context *cx, dr_grad_case *g, dr_tensor *y, dr
     .step = resblock_step, .n_inputs = 1, .input_rank = {4},                                       \
     .input_dim = {{BATCH, HEIGHT, WIDTH, cin}}, .output_rank = 4,                                  \
     .output_dim = {BATCH, HEIGHT, WIDTH, cout}, .checked = 24
-#define RESBLOCK_TIME(block_name, cin, cout)                                                       \
-    .name = block_name, .config = &(const resblock_config){cin, cout, D}, .init = resblock_init,   \
+#define RESBLOCK_TIME(block_name, begin, cin, cout)                                                \
+    .name = block_name, .config = &(const resblock_config){cin, cout, D}, .init = begin,           \
     .step = resblock_step, .n_inputs = 2, .input_rank = {4, 2},                                    \
     .input_dim = {{BATCH, HEIGHT, WIDTH, cin}, {BATCH, D}}, .only_adds = {false, true},            \
     .output_rank = 4, .output_dim = {BATCH, HEIGHT, WIDTH, cout}, .checked = 24
@@ -113,7 +113,7 @@ static dr_status transformer_step(dr_context *cx, dr_grad_case *g, dr_tensor *y,
 #define MHA(block_name, ...)                                                                       \
     .name = block_name, .config = &(const mha_config){__VA_ARGS__}, .init = mha_init,              \
     .step = mha_step, .output_rank = 3, .output_dim = {BATCH, TOKENS, C}, .checked = 24
-#define TRANSFORMER(block_name, n_blocks, linear)                                                  \
+#define TRANSFORMER(block_name, begin, n_blocks, linear)                                           \
     .name = block_name,                                                                            \
     .config = &(const dr_transformer_config){.channels = C,                                        \
                                              .context_dim = D,                                     \
@@ -121,25 +121,66 @@ static dr_status transformer_step(dr_context *cx, dr_grad_case *g, dr_tensor *y,
                                              .depth = n_blocks,                                    \
                                              .groups = 4,                                          \
                                              .linear_projection = linear},                         \
-    .init = transformer_init, .step = transformer_step, .n_inputs = 2, .input_rank = {4, 3},       \
+    .init = begin, .step = transformer_step, .n_inputs = 2, .input_rank = {4, 3},                  \
     .input_dim = {{BATCH, HEIGHT, WIDTH, C}, {BATCH, WORDS, D}}, .only_adds = {false, true},       \
     .output_rank = 4, .output_dim = {BATCH, HEIGHT, WIDTH, C}, .checked = 10
+
+/* ---- adapters: LoRA on every weight ------------------------------------------------------------
+ */
+
+static void adapted_resblock_init(dr_grad_case *g)
+{
+    resblock_init(g);
+    dr_grad_add_adapters(g, ".");
+}
+
+static void adapted_transformer_init(dr_grad_case *g)
+{
+    transformer_init(g);
+    dr_grad_add_adapters(g, ".");
+}
+
+static void downsampler_init(dr_grad_case *g)
+{
+    dr_params *set = &g->model.params;
+    g->block = dr_arena_alloc(&g->model.arena, sizeof(dr_conv_layer));
+    (void)dr_params_begin_segment(set);
+    dr_conv_init(g->block, set, "conv", C, D, 3, 2, 1);
+    dr_grad_add_adapters(g, "conv");
+}
+
+static dr_status downsampler_step(dr_context *cx, dr_grad_case *g, dr_tensor *y, dr_frame f)
+{
+    (void)f;
+    DR_TRY(dr_conv_forward(cx, g->block, &g->x[0], y));
+    return g->backward ? dr_conv_backward(cx, g->block, &g->x[0], &g->dy, g->dx[0], g->mode)
+                       : DR_OK;
+}
+
+#define DOWNSAMPLER                                                                                \
+    .name = "downsampler with adapter", .init = downsampler_init, .step = downsampler_step,        \
+    .n_inputs = 1, .input_rank = {4}, .input_dim = {{BATCH, HEIGHT, 4, C}}, .output_rank = 4,      \
+    .output_dim = {BATCH, 2, 2, D}, .checked = 24
 
 static const dr_grad_block blocks[] = {
     {RESBLOCK("resblock", 8, 8)},
     {RESBLOCK("resblock with shortcut", 8, 12)},
-    {RESBLOCK_TIME("resblock with time", 8, 8)},
-    {RESBLOCK_TIME("resblock with time and shortcut", 12, 8)},
+    {RESBLOCK_TIME("resblock with time", resblock_init, 8, 8)},
+    {RESBLOCK_TIME("resblock with time and shortcut", resblock_init, 12, 8)},
     {MHA("self attention", C, C, 2, true, false), .n_inputs = 1, .input_rank = {3},
      .input_dim = {{BATCH, TOKENS, C}}},
     {MHA("causal self attention", C, C, 4, true, true), .n_inputs = 1, .input_rank = {3},
      .input_dim = {{BATCH, TOKENS, C}}},
     {MHA("cross attention", C, D, 2, false, false), .n_inputs = 2, .input_rank = {3, 3},
      .input_dim = {{BATCH, TOKENS, C}, {BATCH, WORDS, D}}, .only_adds = {false, true}},
-    {TRANSFORMER("transformer of SD1", 1, false)},
-    {TRANSFORMER("transformer of SD2", 1, true)},
-    {TRANSFORMER("two blocks, SD1", 2, false)},
-    {TRANSFORMER("two blocks, SD2", 2, true)},
+    {TRANSFORMER("transformer of SD1", transformer_init, 1, false)},
+    {TRANSFORMER("transformer of SD2", transformer_init, 1, true)},
+    {TRANSFORMER("two blocks, SD1", transformer_init, 2, false)},
+    {TRANSFORMER("two blocks, SD2", transformer_init, 2, true)},
+    {RESBLOCK_TIME("resblock with adapters", adapted_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer of SD1 with adapters", adapted_transformer_init, 1, false)},
+    {TRANSFORMER("transformer of SD2 with adapters", adapted_transformer_init, 1, true)},
+    {DOWNSAMPLER},
 };
 
 int main(void)

@@ -60,8 +60,9 @@ static void build(dr_unet_case *u, const dr_unet_case_config *c)
     dr_params_init(&u->params, &u->arena);
     assert_ok(dr_unet_config_check(&c->unet));
     dr_unet_init(&u->unet, &c->unet, &u->params);
-    u->run = dr_unet_run_create(
-        &u->unet, (dr_unet_options){.train = !c->forward_only, .checkpointing = c->checkpointing});
+    u->run = dr_unet_run_create(&u->unet, (dr_unet_options){.train = !c->forward_only,
+                                                            .checkpointing = c->checkpointing,
+                                                            .context = true});
 }
 
 void dr_unet_case_create(dr_unet_case *u, const dr_unet_case_config *c)

@@ -83,7 +83,7 @@ static void init_layer(dr_clip_layer *l, const dr_clip_config *c, dr_params *set
 
 void dr_clip_init(dr_clip *m, const dr_clip_config *config, dr_params *set)
 {
-    *m = (dr_clip){.config = *config, .params = set};
+    *m = (dr_clip){.config = *config, .params = set, .trained = set};
     m->layer = dr_arena_array(set->arena, (size_t)config->layers, sizeof *m->layer);
     m->first_segment = dr_params_begin_segment(set);
     m->tokens = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(config->vocab, config->width),

@@ -35,6 +35,8 @@ typedef struct dr_clip_layer {
 typedef struct dr_clip {
     dr_clip_config config;
     dr_params *params;
+    const dr_params
+        *trained;      /* the set whose ranges backward reports: params, or their adapters' */
     int first_segment; /* registry segment of the embeddings; layer i is first_segment + 1 + i */
     dr_param *tokens, *positions;
     dr_clip_layer *layer; /* config.layers of them, in the set's arena */

@@ -213,7 +213,7 @@ static void report(const dr_clip *m, const dr_grad_sink *sink, int segment)
     if (sink != NULL) {
         int64_t begin;
         int64_t end;
-        dr_params_segment_range(m->params, m->first_segment + segment, &begin, &end);
+        dr_params_segment_range(m->trained, m->first_segment + segment, &begin, &end);
         sink->ready(sink->user, begin, end);
     }
 }
@@ -225,7 +225,7 @@ static int first_trained_segment(const dr_clip *m)
     for (size_t i = 0; i < m->params->n; i++) {
         const dr_param *p = m->params->at[i];
         const int segment = p->segment - m->first_segment;
-        if (p->grad.data != NULL && segment >= 0 && segment < first) {
+        if (dr_param_is_trained(p) && segment >= 0 && segment < first) {
             first = segment;
         }
     }

@@ -68,42 +68,88 @@ static dr_status sum(dr_context *cx, const dr_tensor *x, const dr_tensor *z, dr_
     return dr_add(cx, &(dr_add_args){.alpha = 1.0f, .beta = 1.0f, .x = x, .z = z, .y = y});
 }
 
+typedef struct frames { /* what backward reads, and what it does not */
+    dr_frame keep, scratch;
+} frames;
+
 static dr_status norm_saved(dr_context *cx, const dr_norm_layer *l, const dr_tensor *x,
-                            dr_tensor *y, dr_tensor *stats, dr_frame keep)
+                            dr_tensor *y, dr_tensor *stats, const frames *f, bool kept)
 {
-    *y = dr_new_like(cx, keep, x);
-    *stats = dr_norm_stats(cx, keep, l, x);
+    *y = dr_new_like(cx, kept ? f->keep : f->scratch, x);
+    *stats = dr_norm_stats(cx, f->keep, l, x);
     return dr_norm_forward(cx, l, x, y, stats);
+}
+
+static bool reads_input(const dr_linear_layer *l)
+{
+    return dr_weight_reads_input(l->w);
+}
+
+/* h1 = h0 + attn1(ln1(h0)); h2 = h1 + attn2(ln2(h1), context) */
+static dr_status attentions_forward(dr_context *cx, const dr_transformer_block *b,
+                                    const dr_tensor *context, dr_transformer_block_saved *s,
+                                    const frames *f)
+{
+    const dr_mha *m = &b->attn1;
+    /* 1 */
+    s->h1 = dr_new_like(cx, f->keep, &s->h0);
+    DR_TRY(norm_saved(cx, &b->norm1, &s->h0, &s->n1, &s->stats1, f,
+                      reads_input(&m->q) || reads_input(&m->k) || reads_input(&m->v)));
+    DR_TRY(dr_mha_forward(cx, m, &s->n1, &s->n1, &s->h1, DR_SET, &s->attn1, f->keep));
+    DR_TRY(sum(cx, &s->h1, &s->h0, &s->h1));
+    /* 2 */
+    s->h2 = dr_new_like(cx, f->keep, &s->h0);
+    DR_TRY(norm_saved(cx, &b->norm2, &s->h1, &s->n2, &s->stats2, f, reads_input(&b->attn2.q)));
+    DR_TRY(dr_mha_forward(cx, &b->attn2, &s->n2, context, &s->h2, DR_SET, &s->attn2, f->keep));
+    return sum(cx, &s->h2, &s->h1, &s->h2);
+}
+
+/* y = h2 + ff(ln3(h2)) */
+static dr_status ff_forward(dr_context *cx, const dr_transformer_block *b, dr_tensor *y,
+                            dr_transformer_block_saved *s, const frames *f)
+{
+    const dr_tensor *h = &s->h2;
+    const dr_frame gated = reads_input(&b->ff_out) ? f->keep : f->scratch;
+    DR_TRY(norm_saved(cx, &b->norm3, h, &s->n3, &s->stats3, f, reads_input(&b->ff_in)));
+    s->ff = dr_new(cx, f->keep, 3, DR_DIMS(h->dim[0], h->dim[1], b->ff_in.w->dim[0]));
+    s->gated = dr_new(cx, gated, 3, DR_DIMS(h->dim[0], h->dim[1], b->ff_out.w->dim[1]));
+    DR_TRY(dr_linear_forward(cx, &b->ff_in, &s->n3, &s->ff, DR_SET));
+    DR_TRY(dr_geglu(cx, &(dr_geglu_args){.x = &s->ff, .y = &s->gated}));
+    DR_TRY(dr_linear_forward(cx, &b->ff_out, &s->gated, y, DR_SET));
+    return sum(cx, y, h, y);
 }
 
 static dr_status block_forward(dr_context *cx, const dr_transformer_block *b,
                                const dr_tensor *context, dr_tensor *y,
                                dr_transformer_block_saved *s, dr_frame keep)
 {
-    const dr_tensor *h = &s->h0;
-    /* 1: h1 = h0 + attn1(ln1(h0)) */
-    DR_TRY(norm_saved(cx, &b->norm1, h, &s->n1, &s->stats1, keep));
-    s->h1 = dr_new_like(cx, keep, h);
-    DR_TRY(dr_mha_forward(cx, &b->attn1, &s->n1, &s->n1, &s->h1, DR_SET, &s->attn1, keep));
-    DR_TRY(sum(cx, &s->h1, h, &s->h1));
-    /* 2: h2 = h1 + attn2(ln2(h1), context) */
-    DR_TRY(norm_saved(cx, &b->norm2, &s->h1, &s->n2, &s->stats2, keep));
-    s->h2 = dr_new_like(cx, keep, h);
-    DR_TRY(dr_mha_forward(cx, &b->attn2, &s->n2, context, &s->h2, DR_SET, &s->attn2, keep));
-    DR_TRY(sum(cx, &s->h2, &s->h1, &s->h2));
-    /* 3: y = h2 + ff(ln3(h2)) */
-    DR_TRY(norm_saved(cx, &b->norm3, &s->h2, &s->n3, &s->stats3, keep));
-    s->ff = dr_new(cx, keep, 3, DR_DIMS(h->dim[0], h->dim[1], b->ff_in.w->dim[0]));
-    s->gated = dr_new(cx, keep, 3, DR_DIMS(h->dim[0], h->dim[1], b->ff_out.w->dim[1]));
-    DR_TRY(dr_linear_forward(cx, &b->ff_in, &s->n3, &s->ff, DR_SET));
-    DR_TRY(dr_geglu(cx, &(dr_geglu_args){.x = &s->ff, .y = &s->gated}));
-    DR_TRY(dr_linear_forward(cx, &b->ff_out, &s->gated, y, DR_SET));
-    return sum(cx, y, &s->h2, y);
+    frames f = {keep, dr_frame_begin(cx)};
+    dr_status st = attentions_forward(cx, b, context, s, &f);
+    dr_frame_end(cx, f.scratch);
+    if (st == DR_OK) {
+        f.scratch = dr_frame_begin(cx);
+        st = ff_forward(cx, b, y, s, &f);
+        dr_frame_end(cx, f.scratch);
+    }
+    return st;
 }
 
 static dr_tensor as_tokens(const dr_tensor *x)
 {
     return dr_reshape(x, 3, DR_DIMS(x->dim[0], x->dim[1] * x->dim[2], x->dim[3]));
+}
+
+/* h0 of the first block = proj_in(gn(x)) */
+static dr_status entry_forward(dr_context *cx, const dr_transformer *t, const dr_tensor *x,
+                               dr_transformer_saved *s, dr_frame keep)
+{
+    const frames f = {keep, dr_frame_begin(cx)};
+    dr_status st = norm_saved(cx, &t->norm, x, &s->g, &s->stats, &f, reads_input(&t->proj_in));
+    if (st == DR_OK) {
+        st = dr_linear_forward(cx, &t->proj_in, &s->g, &s->block[0].h0, DR_SET);
+    }
+    dr_frame_end(cx, f.scratch);
+    return st;
 }
 
 dr_status dr_transformer_forward(dr_context *cx, const dr_transformer *t, const dr_tensor *x,
@@ -113,9 +159,8 @@ dr_status dr_transformer_forward(dr_context *cx, const dr_transformer *t, const 
     const dr_tensor tokens = as_tokens(x);
     dr_tensor out = as_tokens(y);
     /* 1 */
-    DR_TRY(norm_saved(cx, &t->norm, &tokens, &s->g, &s->stats, keep));
     s->block[0].h0 = dr_new_like(cx, keep, &tokens);
-    DR_TRY(dr_linear_forward(cx, &t->proj_in, &s->g, &s->block[0].h0, DR_SET));
+    DR_TRY(entry_forward(cx, t, &tokens, s, keep));
     /* 2 */
     for (int i = 0; i < t->depth; i++) {
         dr_tensor *next = i + 1 < t->depth ? &s->block[i + 1].h0 : &s->h;
@@ -193,7 +238,8 @@ static dr_status backward_in_frame(dr_context *cx, const dr_transformer *t,
         DR_TRY(block_backward(cx, &t->block[i], &s->block[i], g->context, g->dcontext, &dh));
     }
     /* 1' */
-    DR_TRY(dr_linear_backward(cx, &t->proj_in, &s->g, &dh, &dg, DR_SET));
+    const bool last = g->dx == NULL && !dr_param_is_trained(t->norm.w);
+    DR_TRY(dr_linear_backward(cx, &t->proj_in, &s->g, &dh, last ? NULL : &dg, DR_SET));
     dr_tensor dx = {0};
     if (g->dx != NULL) { /* the residual, before the norm adds its part */
         dx = as_tokens(g->dx);

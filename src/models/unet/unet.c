@@ -78,18 +78,19 @@ static int64_t pop_skip(builder *b, dr_unet_segment *s)
     return b->channels[s->source];
 }
 
-static dr_unet_unit *add_unit(dr_unet_segment *s, dr_unet_unit_kind kind)
+static dr_unet_unit *add_unit(const builder *b, dr_unet_segment *s, dr_unet_unit_kind kind)
 {
     DR_CHECK(s->n_units < DR_UNET_MAX_UNITS, "unet: too many units in a segment");
     dr_unet_unit *unit = &s->unit[s->n_units++];
     unit->kind = kind;
+    unit->first_param = b->set->n;
     return unit;
 }
 
 static void add_resblock(builder *b, dr_unet_segment *s, const char *name, int64_t in, int64_t out)
 {
     const dr_unet_config *c = &b->u->config;
-    dr_unet_unit *unit = add_unit(s, DR_UNIT_RESBLOCK);
+    dr_unet_unit *unit = add_unit(b, s, DR_UNIT_RESBLOCK);
     unit->res = dr_arena_alloc(b->set->arena, sizeof *unit->res);
     dr_resblock_init(unit->res, b->set, name, in, out, 4 * c->channels[0], c->norm_groups,
                      c->norm_eps);
@@ -98,7 +99,7 @@ static void add_resblock(builder *b, dr_unet_segment *s, const char *name, int64
 static void add_transformer(builder *b, dr_unet_segment *s, const char *name, int level)
 {
     const dr_unet_config *c = &b->u->config;
-    dr_unet_unit *unit = add_unit(s, DR_UNIT_TRANSFORMER);
+    dr_unet_unit *unit = add_unit(b, s, DR_UNIT_TRANSFORMER);
     unit->attn = dr_arena_alloc(b->set->arena, sizeof *unit->attn);
     dr_transformer_init(unit->attn, b->set, name,
                         &(dr_transformer_config){.channels = c->channels[level],
@@ -128,7 +129,7 @@ static void build_down(builder *b, int level)
     if (level + 1 < c->n_levels) {
         dr_unet_segment *s = begin_segment(b);
         (void)snprintf(name, sizeof name, "down_blocks.%d.downsamplers.0.conv", level);
-        dr_conv_init(&add_unit(s, DR_UNIT_CONV)->conv, b->set, name, out, out, 3, 2, 1);
+        dr_conv_init(&add_unit(b, s, DR_UNIT_CONV)->conv, b->set, name, out, out, 3, 2, 1);
         end_segment(b, s, out, true);
     }
 }
@@ -164,15 +165,27 @@ static void build_up(builder *b, int i)
         }
         if (j == c->layers_per_block && level > 0) {
             (void)snprintf(name, sizeof name, "up_blocks.%d.upsamplers.0.conv", i);
-            dr_conv_init(&add_unit(s, DR_UNIT_UPSAMPLE)->conv, b->set, name, out, out, 3, 1, 1);
+            dr_conv_init(&add_unit(b, s, DR_UNIT_UPSAMPLE)->conv, b->set, name, out, out, 3, 1, 1);
         }
         end_segment(b, s, out, false);
     }
 }
 
+/* A unit's entries end where those of the next one begin. */
+static void end_units(dr_unet *u)
+{
+    size_t end = u->params->n;
+    for (int i = u->n_segments - 1; i >= 0; i--) {
+        for (int k = u->segment[i].n_units - 1; k >= 0; k--) {
+            u->segment[i].unit[k].end_param = end;
+            end = u->segment[i].unit[k].first_param;
+        }
+    }
+}
+
 void dr_unet_init(dr_unet *u, const dr_unet_config *config, dr_params *set)
 {
-    *u = (dr_unet){.config = *config, .params = set};
+    *u = (dr_unet){.config = *config, .params = set, .trained = set};
     const dr_unet_config *c = &u->config;
     builder b = {.u = u, .set = set};
     (void)dr_params_begin_segment(set);
@@ -181,8 +194,8 @@ void dr_unet_init(dr_unet *u, const dr_unet_config *config, dr_params *set)
     dr_linear_init(&u->time2, set, "time_embedding.linear_2", 4 * c->channels[0],
                    4 * c->channels[0], true);
     dr_unet_segment *s = begin_segment(&b);
-    dr_conv_init(&add_unit(s, DR_UNIT_CONV)->conv, set, "conv_in", c->in_channels, c->channels[0],
-                 3, 1, 1);
+    dr_conv_init(&add_unit(&b, s, DR_UNIT_CONV)->conv, set, "conv_in", c->in_channels,
+                 c->channels[0], 3, 1, 1);
     end_segment(&b, s, c->channels[0], true);
     for (int i = 0; i < c->n_levels; i++) {
         build_down(&b, i);
@@ -192,10 +205,11 @@ void dr_unet_init(dr_unet *u, const dr_unet_config *config, dr_params *set)
         build_up(&b, i);
     }
     s = begin_segment(&b);
-    dr_unet_unit *head = add_unit(s, DR_UNIT_HEAD);
+    dr_unet_unit *head = add_unit(&b, s, DR_UNIT_HEAD);
     dr_norm_init(&head->norm, set, "conv_norm_out", c->channels[0], c->norm_groups, c->norm_eps,
                  true);
     dr_conv_init(&head->conv, set, "conv_out", c->channels[0], c->out_channels, 3, 1, 1);
     end_segment(&b, s, c->out_channels, false);
     DR_CHECK(b.n_skips == 0, "unet: %d skips are left", b.n_skips);
+    end_units(u);
 }

@@ -40,8 +40,9 @@ typedef enum dr_unet_unit_kind {
 
 typedef struct dr_unet_unit {
     dr_unet_unit_kind kind;
-    dr_conv_layer conv; /* CONV, UPSAMPLE, HEAD */
-    dr_norm_layer norm; /* HEAD */
+    size_t first_param, end_param; /* its entries of the registry */
+    dr_conv_layer conv;            /* CONV, UPSAMPLE, HEAD */
+    dr_norm_layer norm;            /* HEAD */
     dr_resblock *res;
     dr_transformer *attn;
 } dr_unet_unit;
@@ -57,6 +58,8 @@ typedef struct dr_unet_segment {
 typedef struct dr_unet {
     dr_unet_config config;
     dr_params *params;
+    const dr_params *trained;     /* the set whose ranges backward reports: params, or that of their
+                                     adapters, which has the same segments */
     dr_linear_layer time1, time2; /* registry segment 0 */
     int n_segments;               /* registry segments 1 .. n_segments */
     dr_unet_segment segment[DR_UNET_MAX_SEGMENTS];
@@ -71,6 +74,7 @@ typedef struct dr_unet_run dr_unet_run; /* activations between forward and backw
 typedef struct dr_unet_options {
     bool train;         /* keep what backward needs */
     bool checkpointing; /* keep only the segments' inputs and run them again in backward */
+    bool context;       /* backward may be asked for the context's gradient */
 } dr_unet_options;
 
 dr_unet_run *dr_unet_run_create(const dr_unet *u, dr_unet_options options);
@@ -80,8 +84,9 @@ void dr_unet_run_destroy(dr_unet_run *r);
  * 2^(levels-1). x and context must live until backward is done. */
 DR_MUST_USE dr_status dr_unet_forward(dr_context *cx, dr_unet_run *r, const dr_tensor *x,
                                       const dr_tensor *t, const dr_tensor *context, dr_tensor *out);
-/* dout as out; dcontext (N,S,D) +=, or NULL. Calls sink per segment, last first. Frees the run's
- * activations. Exactly once after each forward of a training run. */
+/* dout as out; dcontext (N,S,D) +=, or NULL. Stops at the first unit that is trained (or reads the
+ * context, if options.context). Calls sink per segment, last first. Frees the run's activations.
+ * Exactly once after each forward of a training run. */
 DR_MUST_USE dr_status dr_unet_backward(dr_context *cx, dr_unet_run *r, const dr_tensor *dout,
                                        dr_tensor *dcontext, const dr_grad_sink *sink);
 

@@ -36,6 +36,8 @@ typedef struct value {
 struct dr_unet_run {
     const dr_unet *u;
     dr_unet_options options;
+    int first_segment, first_unit; /* backward ends here; n_segments: none is needed */
+    bool trains_time;              /* the time embedding has gradients */
     dr_frame time_frame;
     dr_tensor temb_in, temb_h, temb_a, temb, temb_silu, dtemb_silu;
     const dr_tensor *x, *context;
@@ -62,6 +64,48 @@ static void end_frame(dr_context *cx, dr_frame *f)
         dr_frame_end(cx, *f);
         *f = 0;
     }
+}
+
+/* ---- how far backward goes ----------------------------------------------------------------- */
+
+static bool is_trained(const dr_unet *u, size_t first, size_t end)
+{
+    for (size_t i = first; i < end; i++) {
+        if (dr_param_is_trained(u->params->at[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void find_first(dr_unet_run *r)
+{
+    const dr_unet *u = r->u;
+    r->trains_time = is_trained(u, 0, u->segment[0].unit[0].first_param);
+    for (r->first_segment = 0; r->first_segment < u->n_segments; r->first_segment++) {
+        const dr_unet_segment *seg = &u->segment[r->first_segment];
+        for (r->first_unit = 0; r->first_unit < seg->n_units; r->first_unit++) {
+            const dr_unet_unit *unit = &seg->unit[r->first_unit];
+            const bool reads_time = unit->kind == DR_UNIT_RESBLOCK && r->trains_time;
+            const bool reads_context = unit->kind == DR_UNIT_TRANSFORMER && r->options.context;
+            if (reads_time || reads_context || is_trained(u, unit->first_param, unit->end_param)) {
+                return;
+            }
+        }
+    }
+}
+
+static bool is_kept(const dr_unet_run *r, int segment)
+{
+    return r->options.train && segment >= r->first_segment;
+}
+
+/* Whether the segment's backward reads the value in front of it. */
+static bool reads_input(const dr_unet_run *r, int segment)
+{
+    const bool by_reference =
+        !r->u->segment[segment].pops && !(segment == r->first_segment && r->first_unit > 0);
+    return is_kept(r, segment) && (r->options.checkpointing || by_reference);
 }
 
 /* ---- time embedding: silu(linear2(silu(linear1(embedding(t))))) --------------------------- */
@@ -121,6 +165,32 @@ static dr_tensor unit_output(dr_context *cx, dr_frame f, const dr_unet_unit *uni
     }
 }
 
+/* y = conv(u): u, the enlarged or normalised x, is kept only where backward reads it. */
+static dr_status conv_pair_forward(dr_context *cx, const dr_unet_unit *unit, unit_saved *s,
+                                   dr_tensor *y, dr_frame keep)
+{
+    const dr_tensor *x = &s->x;
+    const int64_t *d = x->dim;
+    const dr_frame scratch = dr_frame_begin(cx);
+    const dr_frame f = dr_weight_reads_input(unit->conv.w) ? keep : scratch;
+    const bool up = unit->kind == DR_UNIT_UPSAMPLE;
+    dr_tensor *mid = up ? &s->u.other.up : &s->u.other.n;
+    dr_status st = DR_OK;
+    if (up) {
+        *mid = dr_new(cx, f, 4, DR_DIMS(d[0], 2 * d[1], 2 * d[2], d[3]));
+        st = dr_upsample2x(cx, &(dr_upsample2x_args){.x = x, .y = mid});
+    } else {
+        *mid = dr_new_like(cx, f, x);
+        s->u.other.stats = dr_norm_stats(cx, keep, &unit->norm, x);
+        st = dr_norm_forward(cx, &unit->norm, x, mid, &s->u.other.stats);
+    }
+    if (st == DR_OK) {
+        st = dr_conv_forward(cx, &unit->conv, mid, y);
+    }
+    dr_frame_end(cx, scratch);
+    return st;
+}
+
 static dr_status unit_forward(dr_context *cx, const dr_unet_run *r, const dr_unet_unit *unit,
                               unit_saved *s, dr_tensor *y, dr_frame keep)
 {
@@ -133,15 +203,8 @@ static dr_status unit_forward(dr_context *cx, const dr_unet_run *r, const dr_une
     case DR_UNIT_TRANSFORMER:
         return dr_transformer_forward(cx, unit->attn, x, r->context, y, &s->u.attn, keep);
     case DR_UNIT_UPSAMPLE:
-        s->u.other.up =
-            dr_new(cx, keep, 4, DR_DIMS(x->dim[0], 2 * x->dim[1], 2 * x->dim[2], x->dim[3]));
-        DR_TRY(dr_upsample2x(cx, &(dr_upsample2x_args){.x = x, .y = &s->u.other.up}));
-        return dr_conv_forward(cx, &unit->conv, &s->u.other.up, y);
     case DR_UNIT_HEAD:
-        s->u.other.n = dr_new_like(cx, keep, x);
-        s->u.other.stats = dr_norm_stats(cx, keep, &unit->norm, x);
-        DR_TRY(dr_norm_forward(cx, &unit->norm, x, &s->u.other.n, &s->u.other.stats));
-        return dr_conv_forward(cx, &unit->conv, &s->u.other.n, y);
+        return conv_pair_forward(cx, unit, s, y, keep);
     }
     return DR_OK;
 }
@@ -178,13 +241,14 @@ static dr_status unit_backward(dr_context *cx, dr_unet_run *r, const dr_unet_uni
     case DR_UNIT_CONV:
         return dr_conv_backward(cx, &unit->conv, &s->x, g->dy, g->dx, g->mode);
     case DR_UNIT_RESBLOCK:
-        return dr_resblock_backward(cx, unit->res, &s->u.res,
-                                    &(dr_resblock_grad){.dy = g->dy,
-                                                        .x = &s->x,
-                                                        .temb_silu = &r->temb_silu,
-                                                        .dx = g->dx,
-                                                        .mode_dx = g->mode,
-                                                        .dtemb_silu = &r->dtemb_silu});
+        return dr_resblock_backward(
+            cx, unit->res, &s->u.res,
+            &(dr_resblock_grad){.dy = g->dy,
+                                .x = &s->x,
+                                .temb_silu = &r->temb_silu,
+                                .dx = g->dx,
+                                .mode_dx = g->mode,
+                                .dtemb_silu = r->trains_time ? &r->dtemb_silu : NULL});
     case DR_UNIT_TRANSFORMER:
         return dr_transformer_backward(cx, unit->attn, &s->u.attn,
                                        &(dr_transformer_grad){.dy = g->dy,
@@ -219,16 +283,17 @@ static dr_status segment_input(dr_context *cx, const dr_unet_run *r, int i, dr_f
 }
 
 /* Runs the units; what backward needs lands in keep, the result in y (of frame y_frame). */
-static dr_status run_units(dr_context *cx, dr_unet_run *r, int i, dr_frame keep, dr_frame y_frame,
-                           dr_tensor *y)
+static dr_status run_units_in(dr_context *cx, dr_unet_run *r, int i, dr_frame keep,
+                              dr_frame scratch, dr_frame y_frame, dr_tensor *y)
 {
     const dr_unet_segment *seg = &r->u->segment[i];
     segment_saved *s = &r->saved[i];
-    DR_TRY(segment_input(cx, r, i, keep, &s->unit[0].x));
+    const int first = i == r->first_segment ? r->first_unit : 0;
+    DR_TRY(segment_input(cx, r, i, first > 0 ? scratch : keep, &s->unit[0].x));
     for (int k = 0; k < seg->n_units; k++) {
         bool last = k + 1 == seg->n_units;
         dr_tensor out = unit_output(cx, last ? y_frame : keep, &seg->unit[k], &s->unit[k].x);
-        DR_TRY(unit_forward(cx, r, &seg->unit[k], &s->unit[k], &out, keep));
+        DR_TRY(unit_forward(cx, r, &seg->unit[k], &s->unit[k], &out, k < first ? scratch : keep));
         if (last) {
             *y = out;
         } else {
@@ -238,15 +303,24 @@ static dr_status run_units(dr_context *cx, dr_unet_run *r, int i, dr_frame keep,
     return DR_OK;
 }
 
+static dr_status run_units(dr_context *cx, dr_unet_run *r, int i, dr_frame keep, dr_frame y_frame,
+                           dr_tensor *y)
+{
+    const dr_frame scratch = dr_frame_begin(cx);
+    const dr_status st = run_units_in(cx, r, i, keep, scratch, y_frame, y);
+    dr_frame_end(cx, scratch);
+    return st;
+}
+
 /* Ends the frames of values that segment i was the last to read in forward. */
 static void release_inputs(dr_context *cx, dr_unet_run *r, int i)
 {
     const dr_unet_segment *seg = &r->u->segment[i];
-    bool kept_for_backward = r->options.train && (r->options.checkpointing || !seg->pops);
-    if (i > 0 && !kept_for_backward && !r->u->segment[i - 1].pushes) {
+    if (i > 0 && !reads_input(r, i) && !r->u->segment[i - 1].pushes) {
         end_frame(cx, &r->values[i - 1].frame);
     }
-    if (seg->pops && !r->options.train) {
+    if (seg->pops && !reads_input(r, seg->source + 1) &&
+        !(is_kept(r, i) && r->options.checkpointing)) {
         end_frame(cx, &r->values[seg->source].frame);
     }
 }
@@ -257,7 +331,7 @@ static dr_status segment_forward(dr_context *cx, dr_unet_run *r, int i)
     v->frame = dr_frame_begin(cx);
     dr_frame keep = dr_frame_begin(cx);
     DR_TRY(run_units(cx, r, i, keep, v->frame, &v->t));
-    if (r->options.train && !r->options.checkpointing) {
+    if (is_kept(r, i) && !r->options.checkpointing) {
         r->saved[i].keep = keep;
     } else {
         dr_frame_end(cx, keep);
@@ -283,10 +357,11 @@ static dr_status distribute_input_gradient(dr_context *cx, dr_unet_run *r, int i
 {
     const dr_unet_segment *seg = &r->u->segment[i];
     dr_write mode_current = gradient_of(cx, r, i - 1);
-    dr_write mode_skip = gradient_of(cx, r, seg->source);
+    const bool wanted = seg->source >= r->first_segment;
+    dr_write mode_skip = wanted ? gradient_of(cx, r, seg->source) : DR_SET;
     return dr_split(cx, &(dr_split_args){.dy = dx,
                                          .da = &r->values[i - 1].grad,
-                                         .db = &r->values[seg->source].grad,
+                                         .db = wanted ? &r->values[seg->source].grad : NULL,
                                          .mode_a = mode_current,
                                          .mode_b = mode_skip,
                                          .ca = r->values[i - 1].t.dim[3]});
@@ -298,21 +373,25 @@ static dr_status backward_units(dr_context *cx, dr_unet_run *r, int i, dr_tensor
     const dr_unet_segment *seg = &r->u->segment[i];
     const segment_saved *s = &r->saved[i];
     dr_tensor dy = r->values[i].grad;
-    for (int k = seg->n_units - 1; k >= 0; k--) {
+    const bool ends_here = i == r->first_segment;
+    const int first = ends_here ? r->first_unit : 0;
+    for (int k = seg->n_units - 1; k >= first; k--) {
         unit_grad g = {.dy = &dy, .mode = DR_SET, .dcontext = dcontext};
         dr_tensor dx;
+        if (ends_here && k == first) {
+            DR_TRY(unit_backward(cx, r, &seg->unit[k], &s->unit[k], &g));
+            return DR_OK;
+        }
         if (k > 0 || seg->pops) {
             dx = dr_new_like(cx, f, &s->unit[k].x);
             g.dx = &dx;
-        } else if (i > 0) { /* straight into the gradient of the value that came in */
+        } else { /* straight into the gradient of the value that came in */
             g.mode = gradient_of(cx, r, i - 1);
             dx = r->values[i - 1].grad;
             g.dx = &dx;
         }
         DR_TRY(unit_backward(cx, r, &seg->unit[k], &s->unit[k], &g));
-        if (g.dx != NULL) {
-            dy = dx;
-        }
+        dy = dx;
     }
     return seg->pops ? distribute_input_gradient(cx, r, i, &dy) : DR_OK;
 }
@@ -353,6 +432,7 @@ dr_status dr_unet_forward(dr_context *cx, dr_unet_run *r, const dr_tensor *x, co
              (long long)x->dim[2], (long long)step);
     r->x = x;
     r->context = context;
+    find_first(r);
     DR_TRY(time_forward(cx, r, t));
     for (int i = 0; i < u->n_segments; i++) {
         DR_TRY(segment_forward(cx, r, i));
@@ -371,9 +451,18 @@ static void report(const dr_unet *u, const dr_grad_sink *sink, int registry_segm
     if (sink != NULL) {
         int64_t begin;
         int64_t end;
-        dr_params_segment_range(u->params, registry_segment, &begin, &end);
+        dr_params_segment_range(u->trained, registry_segment, &begin, &end);
         sink->ready(sink->user, begin, end);
     }
+}
+
+static void release(dr_context *cx, dr_unet_run *r)
+{
+    for (int i = 0; i < r->u->n_segments; i++) {
+        end_frame(cx, &r->values[i].grad_frame);
+        end_frame(cx, &r->values[i].frame);
+    }
+    end_frame(cx, &r->time_frame);
 }
 
 dr_status dr_unet_backward(dr_context *cx, dr_unet_run *r, const dr_tensor *dout,
@@ -381,17 +470,25 @@ dr_status dr_unet_backward(dr_context *cx, dr_unet_run *r, const dr_tensor *dout
 {
     const dr_unet *u = r->u;
     DR_CHECK(r->options.train && r->time_frame != 0, "unet: backward without a training forward");
-    r->dtemb_silu = dr_new_like(cx, r->time_frame, &r->temb_silu);
-    DR_TRY(dr_zero(cx, &r->dtemb_silu));
+    DR_CHECK(dcontext == NULL || r->options.context,
+             "unet: the context's gradient was not planned");
+    if (r->trains_time) {
+        r->dtemb_silu = dr_new_like(cx, r->time_frame, &r->temb_silu);
+        DR_TRY(dr_zero(cx, &r->dtemb_silu));
+    }
     int last = u->n_segments - 1;
     (void)gradient_of(cx, r, last);
     DR_TRY(copy(cx, dout, &r->values[last].grad));
     for (int i = last; i >= 0; i--) {
-        DR_TRY(segment_backward(cx, r, i, dcontext));
+        if (i >= r->first_segment) {
+            DR_TRY(segment_backward(cx, r, i, dcontext));
+        }
         report(u, sink, i + 1);
     }
-    DR_TRY(time_backward(cx, r));
-    end_frame(cx, &r->time_frame);
+    if (r->trains_time) {
+        DR_TRY(time_backward(cx, r));
+    }
+    release(cx, r);
     report(u, sink, 0);
     return DR_OK;
 }
