@@ -11,11 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* h balances h^2/6 times the third derivative against 1e-16/h. */
-static const double step = 1e-5;
+/* h balances h^2/6 times the third derivative against 1e-16/h. With 1e-5 the former is 3.3e-7 of a
+ * U-Net with adapters (a norm's bias; 2.9e-8 with 3e-6), with 3e-6 the latter is 7e-8. */
+static const double step = 4e-6;
 /* L2 error of what is checked, relative to its norm or, where that is small, to 1e-2. Measured with
- * DR_OP_MEASURE=1: 2.1e-8 at most (the bias of k, whose gradient is 0), times 4. */
-static const double limit = 8.4e-8;
+ * DR_OP_MEASURE=1: 5.3e-8 at most (that same bias), times 4. */
+static const double limit = 2.1e-7;
 static const double floor_norm = 1e-2;
 
 typedef enum trainable { ALL, NONE, VECTORS, ADAPTERS } trainable;
