@@ -78,6 +78,7 @@ static dr_subset_options subset_settings(const dr_options *o, const dr_setting_t
         .caption_extension = texts->caption_extension,
         .flip_aug = dr_opt_flag(o, DR_OPT_flip_aug),
         .mask_dir = dr_opt_str(o, DR_OPT_conditioning_data_dir),
+        .alpha_mask = dr_opt_flag(o, DR_OPT_alpha_mask),
         .color_aug = dr_opt_flag(o, DR_OPT_color_aug),
         .random_crop = dr_opt_flag(o, DR_OPT_random_crop),
     };

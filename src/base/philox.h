@@ -29,7 +29,8 @@ typedef enum dr_purpose { /* never renumber: these values are part of what a see
                           DR_RANDOM_NOISE_OFFSET = 11, /* noise offset per channel           */
                           DR_RANDOM_NOISE_LEVELS = 12, /* multi-resolution noise             */
                           DR_RANDOM_INPUT_STRENGTH = 13, /* of input perturbation              */
-                          DR_RANDOM_INPUT_NOISE = 14     /* input perturbation                 */
+                          DR_RANDOM_INPUT_NOISE = 14,    /* input perturbation                 */
+                          DR_RANDOM_ROUNDING = 15        /* of weights kept in BF16            */
 } dr_purpose;
 
 typedef struct dr_philox {

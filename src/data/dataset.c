@@ -149,8 +149,8 @@ static dr_status find_masks(builder *b, dr_arena *arena, dr_dataset *d)
         if (image->options->mask_dir != NULL) {
             DR_TRY(dr_mask_find(arena, image->options->mask_dir, image->path, &image->mask));
             DR_TRY(check_mask(b, image));
-            d->masked = true;
         }
+        d->masked = d->masked || dr_mask_is_used(image);
     }
     return DR_OK;
 }
@@ -273,6 +273,15 @@ dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o, const d
     free(b.repeats);
     dr_problems_free(&b.unfit);
     return st;
+}
+
+bool dr_dataset_wants_alpha(const dr_dataset_options *o)
+{
+    bool wanted = o->n_parts == 0 && o->folders.subset != NULL && o->folders.subset->alpha_mask;
+    for (size_t i = 0; i < o->n_specs; i++) {
+        wanted = wanted || o->specs[i].options->alpha_mask;
+    }
+    return wanted;
 }
 
 dr_status dr_dataset_open(dr_arena *arena, const dr_dataset_options *o, dr_dataset *out)

@@ -57,7 +57,7 @@ typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_
     size_t n_skipped;       /* bad pictures left out */
     double mean_aspect_error;
     bool bucketed; /* --enable_bucket, in any part */
-    bool masked;   /* some picture has a mask */
+    bool masked;   /* some picture has a mask, or may have one in its alpha */
     bool flips;    /* some subset has flip_aug */
     bool varies;   /* some subset crops or colours at random: its latents cannot be cached */
 } dr_dataset;
@@ -85,6 +85,8 @@ typedef struct dr_dataset_options {
  */
 DR_MUST_USE dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o,
                                        const dr_folder_scan *scan, dr_dataset *out);
+/* Whether some folder's pictures are masked by their alpha: known without looking at them. */
+bool dr_dataset_wants_alpha(const dr_dataset_options *o);
 /* dr_folders_scan or, with parts, dr_subsets_scan, then dr_dataset_build. */
 DR_MUST_USE dr_status dr_dataset_open(dr_arena *arena, const dr_dataset_options *o,
                                       dr_dataset *out);

@@ -335,6 +335,7 @@ static settings of_command_line(const dr_dataset_defaults *d)
         .network_multiplier = 1.0,
         .flip_aug = d->subset.flip_aug,
         .conditioning_data_dir = d->subset.mask_dir,
+        .alpha_mask = d->subset.alpha_mask,
         .color_aug = d->subset.color_aug,
         .random_crop = d->subset.random_crop,
         .face_crop_aug_range = {d->subset.face_least, d->subset.face_most},
@@ -369,7 +370,6 @@ static dr_status refuse_unbuilt(const reader *r, const scope *s, const settings 
         {v->custom_attributes != NULL && v->custom_attributes->n > 0, "custom_attributes"},
         {v->network_multiplier < 1.0 || v->network_multiplier > 1.0, "network_multiplier"},
         {v->cache_info, "cache_info"},
-        {v->alpha_mask, "alpha_mask"},
         {v->validation_split > 0.0, "validation_split"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -421,6 +421,7 @@ static dr_status take_options(const reader *r, const scope *s, const settings *v
         .caption_extension = v->caption_extension,
         .flip_aug = v->flip_aug,
         .mask_dir = v->conditioning_data_dir,
+        .alpha_mask = v->alpha_mask,
         .color_aug = v->color_aug,
         .random_crop = v->random_crop,
         .face_least = v->face_crop_aug_range[0],

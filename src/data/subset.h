@@ -16,6 +16,7 @@ typedef struct dr_subset_options { /* strings outlive the dataset */
     const dr_picture_options *picture; /* how to decode; NULL: the scan's               */
     bool flip_aug;                     /* half of the uses are mirrored                     */
     const char *mask_dir;              /* of mask pictures; NULL: none                       */
+    bool alpha_mask;                   /* without mask_dir: the picture's own alpha is one  */
     bool color_aug, random_crop;       /* see data/augment.h                                */
     double face_least, face_most;      /* --face_crop_aug_range; 0, 0: not used             */
 } dr_subset_options;

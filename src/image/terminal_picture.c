@@ -96,9 +96,10 @@ static void add_sixel_row(const unsigned char *colors, int width, int rows, int 
             run++;
             continue;
         }
-        if (run > 0) {
-            dr_str_printf(out, run > 3 ? "!%d%c" : "", run, (char)(63 + last));
-            for (int i = 0; run <= 3 && i < run; i++) {
+        if (run > 3) {
+            dr_str_printf(out, "!%d%c", run, (char)(63 + last));
+        } else {
+            for (int i = 0; i < run; i++) {
                 dr_str_printf(out, "%c", (char)(63 + last));
             }
         }

@@ -1,5 +1,10 @@
 #include "ops/context.h"
 
+#include "base/arena.h"
+#include "ops/widen.h"
+
+#include <stdlib.h>
+
 static const struct {
     const char *name, *group;
 } op_table[DR_OP_COUNT] = {
@@ -8,14 +13,20 @@ static const struct {
 #undef X
 };
 
-void dr_context_init(dr_context *cx, const dr_backend *backend, dr_pool *pool, int threads)
+void dr_context_init_typed(dr_context *cx, const dr_backend *backend, dr_pool *pool, int threads,
+                           dr_dtype dtype)
 {
     DR_CHECK(threads >= 1, "%d threads", threads);
     *cx = (dr_context){.backend = backend,
                        .pool = pool,
                        .dry = dr_pool_is_dry(pool),
-                       .dtype = backend->compute,
+                       .dtype = dtype,
                        .threads = threads};
+}
+
+void dr_context_init(dr_context *cx, const dr_backend *backend, dr_pool *pool, int threads)
+{
+    dr_context_init_typed(cx, backend, pool, threads, backend->compute);
 }
 
 const char *dr_op_name(dr_op_id op)
@@ -70,26 +81,67 @@ dr_status dr_download(dr_context *cx, const dr_tensor *t, void *dst)
     return cx->dry ? DR_OK : cx->backend->device->download(dst, t->data, dr_nbytes(t));
 }
 
-dr_status dr_dispatch_begin(dr_context *cx, dr_op_id op, bool exists, const void *args,
-                            dr_frame *work_frame)
+/* The elements of t in a buffer of the host. */
+static void *host_copy(const dr_tensor *t)
 {
+    return dr_xcalloc(1, dr_nbytes(t) + 1);
+}
+
+dr_status dr_upload_floats(dr_context *cx, const dr_tensor *t, const float *src)
+{
+    if (cx->dry || t->dtype == DR_F32) {
+        return dr_upload(cx, t, src);
+    }
+    void *copy = host_copy(t);
+    dr_convert(copy, t->dtype, src, DR_F32, (size_t)dr_numel(t));
+    const dr_status st = dr_upload(cx, t, copy);
+    free(copy);
+    return st;
+}
+
+dr_status dr_download_floats(dr_context *cx, const dr_tensor *t, float *dst)
+{
+    if (cx->dry || t->dtype == DR_F32) {
+        return dr_download(cx, t, dst);
+    }
+    void *copy = host_copy(t);
+    const dr_status st = dr_download(cx, t, copy);
+    dr_convert(dst, DR_F32, copy, t->dtype, (size_t)dr_numel(t));
+    free(copy);
+    return st;
+}
+
+dr_status dr_dispatch_begin(dr_context *cx, dr_op_id op, bool exists, void *args, dr_dispatch *d)
+{
+    d->work_frame = 0;
+    d->narrow_frame = 0;
+    d->n = 0;
+    cx->work = NULL;
     if (!exists) {
         DR_FAIL(DR_UNSUPPORTED, "backend %s has no operation %s", cx->backend->name,
                 dr_op_name(op));
     }
-    *work_frame = 0;
-    cx->work = NULL;
+    if (dr_widen_is_needed(cx, op, args)) {
+        DR_TRY(dr_widen_begin(cx, op, args, d));
+    }
     size_t bytes = cx->backend->work_bytes != NULL ? cx->backend->work_bytes(cx, op, args) : 0;
     if (bytes > 0) {
-        *work_frame = dr_frame_begin(cx);
-        cx->work = dr_pool_alloc(cx->pool, *work_frame, bytes);
+        d->work_frame = dr_frame_begin(cx);
+        cx->work = dr_pool_alloc(cx->pool, d->work_frame, bytes);
     }
     return DR_OK;
 }
 
-void dr_dispatch_end(dr_context *cx, dr_frame work_frame)
+dr_status dr_dispatch_end(dr_context *cx, dr_status st, dr_dispatch *d)
 {
-    if (work_frame != 0) {
-        dr_frame_end(cx, work_frame);
+    if (st == DR_OK) {
+        st = dr_widen_end(cx, d);
     }
+    if (d->work_frame != 0) {
+        dr_frame_end(cx, d->work_frame);
+    }
+    if (d->narrow_frame != 0) {
+        dr_frame_end(cx, d->narrow_frame);
+    }
+    return st;
 }

@@ -4,6 +4,13 @@
  * Layer:    ops.  May include base/ and tensor/ only.
  * Threads:  a context belongs to one thread; different contexts are independent.
  *
+ * Types. Activations and their gradients, and the weights that an op reads, have the context's
+ * dtype: the backend's own compute dtype, or narrower (F16, BF16). Statistics, per-sample numbers,
+ * losses, log sum exp, masks and all of an optimizer have the compute dtype. A parameter's gradient
+ * (dw, db, dgamma, dbeta, dtokens, dpositions) has the compute dtype or the context's, all those of
+ * one call the same; it is added to in its own type. Arithmetic is in the compute dtype, or as
+ * exact, and every result is rounded once, to nearest even.
+ *
  * A context over a dry pool walks the same code with shapes only: every op checks its contract,
  * reserves its workspace in the pool and returns without touching memory.
  */
@@ -38,6 +45,9 @@ typedef struct dr_backend {
     dr_dtype compute; /* F32 or F64: dtype of statistics, loss, optimizer */
     /* Bytes of scratch memory that the op wants in dr_context.work; NULL: none ever. */
     size_t (*work_bytes)(const dr_context *cx, dr_op_id op, const void *args);
+    /* True: this call takes the compute dtype only; ops/widen.h converts narrow operands around
+     * it. NULL: the backend takes all types itself. */
+    bool (*widens)(dr_op_id op, const void *args);
 #define X(name, group) dr_##name##_fn name;
 #include "ops/op_list.def"
 #undef X
@@ -54,6 +64,9 @@ struct dr_context {
 
 /* A context over the pool (not owned). threads >= 1. Activations have the backend's dtype. */
 void dr_context_init(dr_context *cx, const dr_backend *backend, dr_pool *pool, int threads);
+/* The same with activations of a type of their own. */
+void dr_context_init_typed(dr_context *cx, const dr_backend *backend, dr_pool *pool, int threads,
+                           dr_dtype dtype);
 
 const char *dr_op_name(dr_op_id op);
 const char *dr_op_group(dr_op_id op);
@@ -69,20 +82,39 @@ dr_tensor dr_new_like(dr_context *cx, dr_frame f, const dr_tensor *t);
 DR_MUST_USE dr_status dr_zero(dr_context *cx, const dr_tensor *t);
 DR_MUST_USE dr_status dr_upload(dr_context *cx, const dr_tensor *t, const void *src);
 DR_MUST_USE dr_status dr_download(dr_context *cx, const dr_tensor *t, void *dst);
+/* The same with floats on the host's side, whatever floating-point type t has. */
+DR_MUST_USE dr_status dr_upload_floats(dr_context *cx, const dr_tensor *t, const float *src);
+DR_MUST_USE dr_status dr_download_floats(dr_context *cx, const dr_tensor *t, float *dst);
 
-/* Used by the op entry points: reserves work, calls the backend, checks that the op exists. */
+/* Used by the op entry points: converts what the backend cannot take, reserves work, calls the
+ * backend, checks that the op exists. */
+enum { DR_DISPATCH_MAX = 8 }; /* tensors of one op that may be narrow */
+typedef struct dr_widened {
+    dr_tensor wide;
+    dr_tensor *narrow; /* what is written back; NULL: only read */
+} dr_widened;
+typedef struct dr_dispatch {
+    dr_frame work_frame, narrow_frame; /* 0: none */
+    int n;
+    dr_widened widened[DR_DISPATCH_MAX];
+} dr_dispatch;
 #define DR_DISPATCH(cx, op, a)                                                                     \
     do {                                                                                           \
-        dr_frame dr_work_frame_;                                                                   \
-        DR_TRY(                                                                                    \
-            dr_dispatch_begin((cx), DR_OP_##op, (cx)->backend->op != NULL, (a), &dr_work_frame_)); \
-        const dr_status dr_dispatch_st_ = (cx)->dry ? DR_OK : (cx)->backend->op((cx), (a));        \
-        dr_dispatch_end((cx), dr_work_frame_);                                                     \
-        return dr_dispatch_st_;                                                                    \
+        dr_dispatch dr_d_;                                                                         \
+        dr_##op##_args dr_args_ = *(a);                                                            \
+        const bool dr_has_ = (cx)->backend->op != NULL;                                            \
+        dr_status dr_dispatch_st_ =                                                                \
+            dr_dispatch_begin((cx), DR_OP_##op, dr_has_, &dr_args_, &dr_d_);                       \
+        if (dr_dispatch_st_ == DR_OK && !(cx)->dry) {                                              \
+            dr_dispatch_st_ = (cx)->backend->op((cx), &dr_args_);                                  \
+        }                                                                                          \
+        return dr_dispatch_end((cx), dr_dispatch_st_, &dr_d_);                                     \
     } while (0)
-DR_MUST_USE dr_status dr_dispatch_begin(dr_context *cx, dr_op_id op, bool exists, const void *args,
-                                        dr_frame *work_frame);
-void dr_dispatch_end(dr_context *cx, dr_frame work_frame);
+/* args: a copy that may be changed. */
+DR_MUST_USE dr_status dr_dispatch_begin(dr_context *cx, dr_op_id op, bool exists, void *args,
+                                        dr_dispatch *d);
+/* After begin in any case; st: how it went so far. */
+DR_MUST_USE dr_status dr_dispatch_end(dr_context *cx, dr_status st, dr_dispatch *d);
 
 #ifdef __cplusplus
 }

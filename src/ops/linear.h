@@ -10,7 +10,7 @@
 
 #include "ops/context.h"
 
-/* Rows are all leading sizes multiplied together. All dtypes are the context's. */
+/* Rows are all leading sizes multiplied together. */
 struct dr_linear_args {
     const dr_tensor *x; /* (..., I)                          */
     const dr_tensor *w; /* (O, I)                            */

@@ -33,8 +33,8 @@ dr_status dr_groupnorm_backward(dr_context *cx, const dr_groupnorm_backward_args
     }
     dr_ops_check_vector(cx, op, "gamma", a->gamma, dr_cols(a->x));
     dr_ops_check_vector(cx, op, "beta", a->beta, dr_cols(a->x));
-    dr_ops_check_vector(cx, op, "dgamma", a->dgamma, dr_cols(a->x));
-    dr_ops_check_vector(cx, op, "dbeta", a->dbeta, dr_cols(a->x));
+    dr_ops_check_gradient(cx, op, "dgamma", a->dgamma, dr_cols(a->x));
+    dr_ops_check_gradient(cx, op, "dbeta", a->dbeta, dr_cols(a->x));
     check_group_stats(cx, op, a->x, a->groups, a->stats);
     DR_CHECK((a->dgamma == NULL) == (a->dbeta == NULL), "%s: dgamma and dbeta go together", op);
     DR_DISPATCH(cx, groupnorm_backward, a);
@@ -61,8 +61,8 @@ dr_status dr_layernorm_backward(dr_context *cx, const dr_layernorm_backward_args
         dr_ops_check_same(op, "dx", a->dx, a->x);
     }
     dr_ops_check_vector(cx, op, "gamma", a->gamma, dr_cols(a->x));
-    dr_ops_check_vector(cx, op, "dgamma", a->dgamma, dr_cols(a->x));
-    dr_ops_check_vector(cx, op, "dbeta", a->dbeta, dr_cols(a->x));
+    dr_ops_check_gradient(cx, op, "dgamma", a->dgamma, dr_cols(a->x));
+    dr_ops_check_gradient(cx, op, "dbeta", a->dbeta, dr_cols(a->x));
     dr_ops_check_shape(op, "stats", a->stats, cx->backend->compute, 2, DR_DIMS(dr_rows(a->x), 2));
     DR_CHECK((a->dgamma == NULL) == (a->dbeta == NULL), "%s: dgamma and dbeta go together", op);
     DR_DISPATCH(cx, layernorm_backward, a);

@@ -19,6 +19,19 @@ void dr_ops_check_vector(const dr_context *cx, const char *op, const char *name,
              (long long)dr_numel(t), (long long)n);
 }
 
+dr_dtype dr_ops_gradient_dtype(const dr_context *cx, const dr_tensor *t)
+{
+    return t != NULL && t->dtype == cx->backend->compute ? t->dtype : cx->dtype;
+}
+
+void dr_ops_check_gradient(const dr_context *cx, const char *op, const char *name,
+                           const dr_tensor *t, int64_t n)
+{
+    if (t != NULL) {
+        dr_ops_check_shape(op, name, t, dr_ops_gradient_dtype(cx, t), 1, &n);
+    }
+}
+
 void dr_ops_check_shape(const char *op, const char *name, const dr_tensor *t, dr_dtype dtype,
                         int rank, const int64_t *dim)
 {

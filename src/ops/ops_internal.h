@@ -12,6 +12,11 @@ void dr_ops_check_activation(const dr_context *cx, const char *op, const char *n
 /* Panics unless t is a vector of n elements of the activation dtype (NULL passes). */
 void dr_ops_check_vector(const dr_context *cx, const char *op, const char *name, const dr_tensor *t,
                          int64_t n);
+/* Panics unless t, a parameter's gradient, is a vector of n elements (NULL passes). */
+void dr_ops_check_gradient(const dr_context *cx, const char *op, const char *name,
+                           const dr_tensor *t, int64_t n);
+/* The type of a parameter's gradient: the compute dtype or the context's. */
+dr_dtype dr_ops_gradient_dtype(const dr_context *cx, const dr_tensor *t);
 /* Panics unless t has exactly these sizes and the dtype. */
 void dr_ops_check_shape(const char *op, const char *name, const dr_tensor *t, dr_dtype dtype,
                         int rank, const int64_t *dim);

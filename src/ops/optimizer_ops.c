@@ -9,7 +9,7 @@ static void check_sums(const char *op, const dr_tensor *sums)
 
 dr_status dr_sumsq(dr_context *cx, const dr_sumsq_args *a)
 {
-    dr_ops_check_activation(cx, "sumsq", "x", a->x);
+    DR_CHECK(a->x != NULL && a->x->data != NULL, "sumsq: x is missing");
     dr_ops_check_shape("sumsq", "out", a->out, DR_F64, 1, DR_DIMS(1));
     DR_DISPATCH(cx, sumsq, a);
 }

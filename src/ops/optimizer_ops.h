@@ -17,8 +17,8 @@
 
 /* out[0] (F64) += sum of x^2 in double, in a fixed order that does not depend on threads. */
 struct dr_sumsq_args {
-    const dr_tensor *x;
-    dr_tensor *out; /* (1) F64 */
+    const dr_tensor *x; /* the compute dtype, F16 or BF16 */
+    dr_tensor *out;     /* (1) F64 */
 };
 DR_MUST_USE dr_status dr_sumsq(dr_context *cx, const dr_sumsq_args *a);
 

@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "data/mask.h"
 #include "io/npz.h"
 
 #include <math.h>
@@ -137,12 +138,50 @@ static dr_status check_vae(importing *s, const char *path, size_t entry)
     return DR_OK;
 }
 
+/*
+ * Of a picture whose alpha weighs the loss: what the file says of it must be what the picture says,
+ * within a step of 8 bits (another version of OpenCV or Pillow); it is read from the picture then.
+ */
+static dr_status check_alpha(importing *s, const dr_npz *z, const char *path, size_t entry)
+{
+    const dr_dataset_image *im = dr_latents_image(s->l, entry);
+    if (!dr_mask_is_used(im) || im->mask != NULL || !dr_npz_has(z, "alpha_mask")) {
+        return DR_OK;
+    }
+    const dr_latent_shape shape = dr_latents_shape(s->l, entry, 1);
+    const int64_t w = shape.w * 8;
+    const int64_t dim[2] = {shape.h * 8, w};
+    float *alpha = dr_xcalloc((size_t)(dim[0] * w), sizeof *alpha);
+    float *mask = dr_xcalloc((size_t)(shape.h * shape.w), sizeof *mask);
+    dr_status st = dr_npz_read_f32(z, "alpha_mask", 2, dim, alpha);
+    if (st == DR_OK) {
+        st = dr_mask_load(im, NULL, false, mask);
+    }
+    for (int64_t i = 0; st == DR_OK && i < shape.h * shape.w; i++) {
+        const float *block = alpha + i / shape.w * 8 * w + i % shape.w * 8;
+        double sum = 0.0;
+        for (int64_t k = 0; k < 64; k++) {
+            sum += (double)block[k / 8 * w + k % 8];
+        }
+        if (!(fabs(sum / 64.0 - (double)mask[i]) <= 1.0 / 255.0)) {
+            st = dr_error_set(DR_FORMAT, __FILE__, __LINE__,
+                              "%s: 'alpha_mask' is not the alpha of the picture", path);
+        }
+    }
+    free(alpha);
+    free(mask);
+    return st;
+}
+
 static dr_status import_file(importing *s, const char *path, size_t entry, int kind)
 {
     dr_npz *z = NULL;
     DR_TRY(check_age(path, dr_latents_image(s->l, entry)->path));
     DR_TRY(dr_npz_open(&z, path));
     dr_status st = check_contents(s, z, path, entry);
+    if (st == DR_OK) {
+        st = check_alpha(s, z, path, entry);
+    }
     dr_npz_close(z);
     DR_TRY(st);
     if (s->trusted[kind] == 0) {

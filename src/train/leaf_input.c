@@ -3,7 +3,6 @@
  * by (seed, purpose, epoch, sample), so it is the same on any rank and in any order.
  */
 #include "base/philox.h"
-#include "data/mask.h"
 #include "train/run_internal.h"
 
 #include <stdlib.h>
@@ -13,6 +12,8 @@ typedef struct leaf_arrays {          /* host copies, uploaded at the end */
     float *latents, *noise, *factors; /* factors: N_FACTORS arrays of n */
     float *input_noise;               /* NULL: noise */
 } leaf_arrays;
+
+#define MASK_BYTES ((size_t)512 << 20) /* of masks kept: of 65,000 pictures of 512 x 512 */
 
 enum { T, SIGNAL, SIGMA, TARGET_LATENT, TARGET_NOISE, WEIGHT, THRESHOLD, N_FACTORS };
 
@@ -80,15 +81,20 @@ static dr_status fill_masks(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint
     if (mask->rank == 0) {
         return DR_OK;
     }
+    if (r->masks == NULL) {
+        r->masks = dr_mask_store_create(&r->dataset, MASK_BYTES);
+    }
     size_t plane = (size_t)(mask->dim[1] * mask->dim[2]);
     float *values = dr_xcalloc(leaf->n * plane, sizeof *values);
     dr_status st = DR_OK;
     for (uint32_t i = 0; i < leaf->n && st == DR_OK; i++) {
         const dr_sample_ref *ref = &leaf->samples[i];
-        const dr_sample_use use = {.seed = r->c->seed, .epoch = epoch, .sample = ref->sample};
-        st = dr_mask_load(&r->dataset.images[ref->image], &use,
-                          dr_latents_flips(r->latents, ref->image, epoch, ref->sample),
-                          values + i * plane);
+        const dr_sample_use use = {
+            .seed = r->c->seed,
+            .epoch = epoch,
+            .sample = ref->sample,
+            .flip = dr_latents_flips(r->latents, ref->image, epoch, ref->sample)};
+        st = dr_mask_store_get(r->masks, ref->image, &use, values + i * plane);
     }
     if (st == DR_OK) {
         st = dr_upload(cx, mask, values);

@@ -12,6 +12,7 @@
 #include "text/tokenizer.h"
 #include "train/dump.h"
 #include "train/latents.h"
+#include "train/mask_store.h"
 #include "train/network.h"
 #include "train/text_cache.h"
 #include "train/optimizer.h"
@@ -53,6 +54,7 @@ typedef struct dr_run {
     dr_pool *pool;
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
+    dr_mask_store *masks;      /* NULL: no picture has one */
     dr_progress progress;
     dr_run_log *log;   /* rank 0, when it is wanted; else NULL */
     uint32_t n_leaves; /* of a step, over all ranks */

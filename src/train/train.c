@@ -57,20 +57,20 @@ static dr_status open_model(dr_run *r)
     DR_TRY(open_files(r));
     DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, dr_run_save_format(r))));
     r->trains_text_encoder = c->stop_text_encoder > 0;
-    dr_status st =
-        dr_network_init(&r->net, dr_model_file_config(r->file),
-                        &(dr_network_options){.backend = r->backend,
-                                              .threads = c->threads,
-                                              .train = true,
-                                              .train_text_encoder = r->trains_text_encoder,
-                                              .checkpointing = c->checkpointing,
-                                              .clip_skip = c->clip_skip,
-                                              .loss = c->loss,
-                                              .one_segment_of_grads = c->fused_backward,
-                                              .input_noise = c->objective.ip_noise_gamma != 0.0,
-                                              .n_rows = c->n_token_rows,
-                                              .weighted = c->weighted_captions,
-                                              .masked = c->masked_loss});
+    dr_status st = dr_network_init(
+        &r->net, dr_model_file_config(r->file),
+        &(dr_network_options){.backend = r->backend,
+                              .threads = c->threads,
+                              .train = true,
+                              .train_text_encoder = r->trains_text_encoder,
+                              .checkpointing = c->checkpointing,
+                              .clip_skip = c->clip_skip,
+                              .loss = c->loss,
+                              .one_segment_of_grads = c->fused_backward,
+                              .input_noise = c->objective.ip_noise_gamma != 0.0,
+                              .n_rows = c->n_token_rows,
+                              .weighted = c->weighted_captions,
+                              .masked = c->masked_loss || dr_dataset_wants_alpha(&c->data)});
     return dr_dist_agree(r->dist, st);
 }
 
@@ -78,8 +78,8 @@ static dr_status open_latents(dr_run *r, bool fill_only)
 {
     const dr_train_config *c = r->c;
     if (c->masked_loss && !r->dataset.masked) {
-        DR_FAIL(DR_INVALID, "--masked_loss: no mask pictures: give --conditioning_data_dir, or "
-                            "conditioning_data_dir in the dataset file");
+        DR_FAIL(DR_INVALID, "--masked_loss: no masks: give --conditioning_data_dir (or "
+                            "conditioning_data_dir in the dataset file), or --alpha_mask");
     }
     if (c->cache_latents && r->dataset.varies) {
         DR_FAIL(DR_INVALID,
@@ -296,6 +296,7 @@ static void release(dr_run *r)
     dr_network_deinit(&r->net);
     dr_model_file_close(r->file);
     dr_text_cache_destroy(r->text_cache);
+    dr_mask_store_destroy(r->masks);
     dr_dump_destroy(r->dump);
     dr_run_log_destroy(r->log);
     dr_tokenizer_destroy(r->tokenizer);

@@ -199,7 +199,9 @@ masked_loss() {
         --masked_loss --conditioning_data_dir masks
     rm masks/01.png
     refused 65 '01.png: no mask picture 01.png' 1 "${options[@]}" --masked_loss --conditioning_data_dir masks
-    refused 64 'no mask pictures' 1 "${options[@]}" --masked_loss
+    train c "${options[@]}" --alpha_mask # pictures without alpha count whole
+    same_models plain/last c/last
+    refused 64 'no masks' 1 "${options[@]}" --masked_loss
     refused 64 '--conditioning_data_dir needs --masked_loss too' 1 "${options[@]}" --conditioning_data_dir masks
 }
 

@@ -206,7 +206,7 @@ options() {
     one 64 '--resolution' --resolution 0
     both 64 'did you mean --max_train_steps?' --max_train_step_s 3
     one 64 "'stray' belongs to no option" stray
-    both 64 '--alpha_mask is not available yet' --alpha_mask
+    both 64 '--async_upload is not available yet' --async_upload
     one 64 '--mixed_precision fp16 is not available yet' --mixed_precision fp16
     one 64 '--deepspeed is not supported' --deepspeed
     both 64 '--cache_latents and --color_aug exclude each other' --cache_latents --color_aug

@@ -18,6 +18,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
+import photo_folders
+
 
 class Score:
     passed = failed = 0
@@ -161,6 +163,30 @@ def check_import(score, place, root, sizes, exact):
     os.remove(name(0, "_sd"))
 
 
+def check_alpha_import(score, place):
+    """Files with an alpha_mask: used where it is the alpha of the picture."""
+    root = place.pictures("transparent", [])
+    picture = os.path.join(root, "2_sks thing", "0000.png")
+    size = (160, 120)
+    Image.fromarray(np.random.default_rng(5).integers(0, 256, (*size[::-1], 4), dtype=np.uint8), "RGBA").save(picture)
+    flags = ("--alpha_mask", "--alpha_color", "hidden")
+    place.fill(root, "alpha", *flags)
+    exact = place.entries("alpha")
+    moments = [exact["moments", "0000.png", side] for side in (0, 1)]
+    with Image.open(picture) as image:
+        plane = np.array(image.getchannel("A"))
+    sizes, mode = photo_folders.shapes_of(128, (64, 1024))
+    plane = photo_folders.fit_picture(np.stack([plane] * 3, 2), sizes, 128 * 128, mode, False)[:, :, 0]
+    alpha = plane.astype("f4") / np.float32(255)
+    path = picture[:-4] + "_0160x0120_sd.npz"
+    for what, mask, text in (("the picture's", alpha, "2 imported"), ("another one", alpha[:, ::-1], "is not the alpha"),
+                             ("of another size", alpha[:-1], "'alpha_mask'"), ("none", None, "2 imported")):
+        shutil.rmtree(os.path.join(place.folder, "imported"), ignore_errors=True)
+        write_npz(path, *moments, size, alpha_mask=mask)
+        log = place.fill(root, "imported", *flags)
+        score.check(f"alpha_mask: {what}", text in log and ("it is not used" in log) == (text[0] != "2"), log)
+
+
 def bucket_sizes(resolution, low, high, step):
     area = resolution[0] * resolution[1]
     side = int(math.sqrt(area) // step) * step
@@ -216,6 +242,7 @@ def main():
         root = place.pictures("set", sizes)
         exact = check_forms(score, place, root)
         check_import(score, place, root, sizes, exact)
+        check_alpha_import(score, place)
         check_json(score, place)
     print(f"{score.passed} passed, {score.failed} failed, 0 skipped")
     return 1 if score.failed or not score.passed else 0

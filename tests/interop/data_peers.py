@@ -466,10 +466,8 @@ def check_trees(driver, score, rng, n):
 
 # ---- pixels --------------------------------------------------------------------------------------
 
-def sample_pixels(path, sizes, area, mode, flip):
-    """What sd-scripts feeds to the VAE: load, resize, centre crop, flip, scale."""
-    with Image.open(path) as picture:
-        image = np.array(picture.convert("RGB"))
+def fit_picture(image, sizes, area, mode, flip):
+    """(H,W,3) bytes, resized, cut and mirrored as sd-scripts does it."""
     h, w = image.shape[:2]
     (bw, bh), (rw, rh) = select_no_upscale(area, 64, w, h) if mode == 1 else select_predefined(sizes, w, h)
     if (rw, rh) != (w, h):
@@ -479,7 +477,13 @@ def sample_pixels(path, sizes, area, mode, flip):
             image = np.array(Image.fromarray(image).resize((rw, rh), Image.Resampling.LANCZOS))
     x, y = (rw - bw) // 2, (rh - bh) // 2
     image = image[y:y + bh, x:x + bw]
-    image = image[:, ::-1] if flip else image
+    return image[:, ::-1] if flip else image
+
+
+def sample_pixels(path, sizes, area, mode, flip):
+    """What sd-scripts feeds to the VAE: load, resize, centre crop, flip, scale."""
+    with Image.open(path) as picture:
+        image = fit_picture(np.array(picture.convert("RGB")), sizes, area, mode, flip)
     return (image.astype(np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
 
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from data_peers import bucket_list, read_caption, sample_pixels
+from data_peers import bucket_list, fit_picture, read_caption, sample_pixels
 from tokenizer_peers import rows_like_sd_scripts
 
 LONG_CAPTION = ", ".join(f"a photo of sks dog number {i} sitting on the grass in front of a castle" for i in range(12))
@@ -58,12 +58,46 @@ def write_folder(base, name, subject, n, aspects=(1.0,), captions=()):
     return folder
 
 
-def pixels(path, resolution, limits, flip):
-    """What the VAE gets, (3,H,W); limits: (smallest, largest) bucket side, or None without buckets."""
+def write_alpha(folder, other):
+    """The pictures of a folder in another one, with transparent parts; every third is a JPEG, which has none."""
+    os.makedirs(other)
+    for i, path in enumerate(sorted(glob.glob(os.path.join(folder, "*.[jp][pn]g")))):
+        with Image.open(path) as picture:
+            image = picture.convert("RGB")
+        name = os.path.join(other, f"{i:02}")
+        if i % 3 == 1:
+            image.save(name + ".jpg", quality=92)
+            continue
+        w, h = image.size
+        alpha = np.random.default_rng(i).integers(0, 256, (h, w), np.uint8)
+        alpha[: h // 2] = 255
+        alpha[:, : w // 4] = 0
+        image.putalpha(Image.fromarray(alpha))
+        image.save(name + ".png")
+
+
+def shapes_of(resolution, limits):
+    """limits: (smallest, largest) bucket side, or None without buckets."""
     if limits is None:
-        sizes, mode = [(resolution, resolution)], 2
-    else:
-        sizes, mode = bucket_list(resolution, resolution, *limits, 64), 0
+        return [(resolution, resolution)], 2
+    return bucket_list(resolution, resolution, *limits, 64), 0
+
+
+def loss_mask(path, masks, resolution, limits, flip):
+    """The weight of each latent pixel: the red channel of the picture of that name in masks, or, without masks, alpha."""
+    if masks is not None:
+        path = os.path.join(masks, os.path.splitext(os.path.basename(path))[0] + ".png")
+    with Image.open(path) as picture:
+        plane = np.array(picture.convert("RGB").getchannel("R") if masks else picture.convert("RGBA").getchannel("A"))
+    sizes, mode = shapes_of(resolution, limits)
+    plane = fit_picture(np.stack([plane] * 3, 2), sizes, resolution * resolution, mode, flip)[:, :, 0].astype(np.float64)
+    h, w = plane.shape
+    return (plane.reshape(h // 8, 8, w // 8, 8).mean((1, 3)) / 255).astype(np.float32)
+
+
+def pixels(path, resolution, limits, flip):
+    """What the VAE gets, (3,H,W)."""
+    sizes, mode = shapes_of(resolution, limits)
     return sample_pixels(path, sizes, resolution * resolution, mode, flip).transpose(2, 0, 1).copy()
 
 

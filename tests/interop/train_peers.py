@@ -146,6 +146,8 @@ CASES = [
          flags=("--weighted_captions",)),
     Case("sd2 v, weighted captions, two ranks", model="sd2-v", data="weighted", ranks=2, flags=("--weighted_captions",)),
     Case("sd1, masked loss, flips", batch=2, flip=True, flags=("--masked_loss", "--conditioning_data_dir=MASKS")),
+    Case("sd1, alpha masks, buckets, flips, cached", data="alpha", batch=2, flip=True, resolution=128, limits=(64, 256),
+         flags=("--alpha_mask", "--alpha_color=hidden", "--cache_latents")),
     Case("sd1, captions without padding", data="captions", batch=2, flags=("--no_token_padding",)),
     Case("sd1, AdamW8bit, ten steps", optimizer="AdamW8bit", steps=10, max_grad_norm=0.0, batch=2),
     Case("sd1, Lion, ten steps", optimizer="Lion", optimizer_args=("weight_decay=0.1",), steps=10, lr=1e-4,
@@ -228,6 +230,7 @@ class Place:
         photo_folders.write_folder(base("weighted"), "1_sks cat", "cat2", 5, captions=weighted)
         photo_folders.write_folder(base("shapes"), "3_sks can", "can", 6, aspects=(1.0, 3.0, 0.3, 1.1))
         photo_folders.write_folder(base("shapes"), "1_sks backpack", "backpack", 2, aspects=(0.25, 2.0))
+        photo_folders.write_alpha(os.path.join(base("shapes"), "3_sks can"), os.path.join(base("alpha"), "1_sks can"))
         self.masks = base("masks")
         os.makedirs(self.masks)
         for i, path in enumerate(sorted(glob.glob(os.path.join(base("plain"), "*", "*.[jp]*g")))):
@@ -236,7 +239,8 @@ class Place:
             mask[: size[1] // 2, :, 0] //= 4
             PIL.Image.fromarray(mask).save(os.path.join(self.masks, os.path.splitext(os.path.basename(path))[0] + ".png"))
         self.data = {"plain": (base("plain"), None), "reg": (base("reg"), base("reg class")),
-                     "captions": (base("captions"), None), "weighted": (base("weighted"), None), "shapes": (base("shapes"), None)}
+                     "captions": (base("captions"), None), "weighted": (base("weighted"), None), "shapes": (base("shapes"), None),
+                     "alpha": (base("alpha"), None)}
 
     def command(self, ranks, launcher):
         program = os.path.join(self.build, "bin", "train_db")
@@ -351,6 +355,20 @@ def check_latents(score, place, case, dumps):
     score.at_most("posterior noise, largest", values.abs().max().item(), 6.5)
 
 
+def check_masks(score, place, case, dumps):
+    masks = place.masks if "--masked_loss" in case.flags else None
+    wrong, whole, n = [], 0, 0
+    for dump in dumps:
+        for key, mask in zip(dump.keys, dump.all_samples("loss_mask"), strict=True):
+            sides = [photo_folders.loss_mask(key, masks, case.resolution, case.limits, flip) for flip in (False, True)]
+            n += 1
+            whole += bool((mask == 1).all())
+            if not any(np.array_equal(mask.numpy(), side) for side in sides):
+                wrong.append(key)
+    score.check(f"{n} masks are Pillow's and OpenCV's, bit for bit", not wrong and whole < n,
+                " ".join(wrong[:3]) or f"{whole} of them are whole")
+
+
 # ---- what a step made ----------------------------------------------------------------------------
 
 def expected_rates(case):
@@ -455,6 +473,8 @@ def run_case(score, place, case):
     dumps = [Dump(dump_folder, step) for step in range(1, case.steps + 1)]
     check_samples(score, place, case, dumps)
     check_latents(score, place, case, dumps)
+    if {"--masked_loss", "--alpha_mask"} & set(case.flags):
+        check_masks(score, place, case, dumps)
     source = place.models["sd1-wide-trained" if case.model == "single" else case.model]
     replay = Replay(source, case)
     check_steps(score, case, replay, dumps)

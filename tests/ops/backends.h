@@ -11,6 +11,8 @@ typedef struct dr_op_subject {
     const dr_backend *backend;
     bool narrow; /* activations are of dtype, not of the backend's own type */
     dr_dtype dtype;
+    bool wide_gradients; /* those of parameters are of the backend's own type all the same */
+    bool no_optimizer;   /* its updates take the backend's own type only */
 } dr_op_subject;
 
 /* What this program tests: *n subjects; opens devices. */

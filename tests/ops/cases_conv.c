@@ -47,12 +47,13 @@ void dr_case_conv2d_dx(dr_op_run *r, const void *params)
 void dr_case_conv2d_dw(dr_op_run *r, const void *params)
 {
     const dr_conv_case *c = params;
+    const int64_t filter_dim[] = {c->out, c->geom.kh, c->geom.kw, c->in};
     const dr_conv2d_dw_args a = {
         .geom = c->geom,
         .dy = output(r, DR_OP_INPUT, "dy", c),
         .x = image(r, DR_OP_INPUT, "x", c),
-        .dw = c->no_dw ? NULL : filter(r, DR_OP_ACCUMULATED, "dw", c),
-        .db = c->no_bias ? NULL : dr_op_gradient(r, DR_ADD, "db", 1, DR_DIMS(c->out))};
+        .dw = c->no_dw ? NULL : dr_op_param_gradient(r, "dw", 4, filter_dim),
+        .db = c->no_bias ? NULL : dr_op_param_gradient(r, "db", 1, DR_DIMS(c->out))};
     assert_ok(dr_conv2d_dw(&r->cx, &a));
 }
 

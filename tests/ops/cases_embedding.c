@@ -21,8 +21,8 @@ void dr_case_embedding_backward(dr_op_run *r, const void *params)
     const dr_embedding_backward_args a = {
         .dy = dr_op_tensor(r, DR_OP_INPUT, "dy", 1.0, 3, DR_DIMS(c->n, c->h, c->c)),
         .ids = dr_op_ids(r, "ids", c->w, 2, DR_DIMS(c->n, c->h)),
-        .dtokens = c->variant ? NULL : dr_op_gradient(r, DR_ADD, "dtokens", 2, DR_DIMS(c->w, c->c)),
-        .dpositions = dr_op_gradient(r, DR_ADD, "dpositions", 2, DR_DIMS(c->h + 1, c->c))};
+        .dtokens = c->variant ? NULL : dr_op_param_gradient(r, "dtokens", 2, DR_DIMS(c->w, c->c)),
+        .dpositions = dr_op_param_gradient(r, "dpositions", 2, DR_DIMS(c->h + 1, c->c))};
     assert_ok(dr_embedding_backward(&r->cx, &a));
 }
 

@@ -1,6 +1,7 @@
 #include "op_cases.h"
 
 #include "dr_test.h"
+#include "ops/cast.h"
 #include "ops/layout.h"
 
 void dr_case_concat(dr_op_run *r, const void *params)
@@ -60,12 +61,25 @@ void dr_case_upsample2x_backward(dr_op_run *r, const void *params)
     assert_ok(dr_upsample2x_backward(&r->cx, &a));
 }
 
+/* Between the activation dtype and the compute dtype. */
+void dr_case_cast(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    const dr_cast_args a = {.x = c->variant ? dr_op_tensor(r, DR_OP_INPUT, "x", 1.0, 1, &c->c)
+                                            : dr_op_stat(r, DR_OP_INPUT, "x", 1, &c->c),
+                            .y = c->variant ? dr_op_stat(r, DR_OP_SET, "y", 1, &c->c)
+                                            : dr_op_tensor(r, DR_OP_SET, "y", 1.0, 1, &c->c)};
+    assert_ok(dr_cast(&r->cx, &a));
+}
+
 static const dr_grid_case one = {.n = 1, .h = 1, .w = 1, .c = 1, .c2 = 1};
 static const dr_grid_case odd = {
     .n = 2, .h = 3, .w = 5, .c = 31, .c2 = 33, .mode = DR_ADD, .mode2 = DR_SET};
 static const dr_grid_case wide = {
     .n = 3, .h = 7, .w = 1, .c = 77, .c2 = 3, .mode = DR_SET, .mode2 = DR_ADD};
 static const dr_grid_case only_b = {.n = 1, .h = 3, .w = 3, .c = 5, .c2 = 7, .variant = true};
+
+static const dr_grid_case longest = {.c = 70001};
 
 #define SIZES(op, body)                                                                            \
     {op, "one", body, &one}, {op, "odd", body, &odd},                                              \
@@ -74,6 +88,9 @@ static const dr_grid_case only_b = {.n = 1, .h = 3, .w = 3, .c = 5, .c2 = 7, .va
     }
 
 static const dr_op_scenario scenarios[] = {
+    SIZES(DR_OP_cast, dr_case_cast),
+    {DR_OP_cast, "to wide", dr_case_cast, &only_b},
+    {DR_OP_cast, "long", dr_case_cast, &longest},
     SIZES(DR_OP_concat, dr_case_concat),
     SIZES(DR_OP_split, dr_case_split),
     {DR_OP_split, "without da", dr_case_split, &only_b},

@@ -32,8 +32,8 @@ void dr_case_linear_dw(dr_op_run *r, const void *params)
     const dr_linear_dw_args a = {
         .dy = dr_op_tensor(r, DR_OP_INPUT, "dy", 1.0, 2, DR_DIMS(c->rows, c->out)),
         .x = dr_op_tensor(r, DR_OP_INPUT, "x", 1.0, 2, DR_DIMS(c->rows, c->in)),
-        .dw = c->no_dw ? NULL : dr_op_gradient(r, DR_ADD, "dw", 2, DR_DIMS(c->out, c->in)),
-        .db = c->no_bias ? NULL : dr_op_gradient(r, DR_ADD, "db", 1, DR_DIMS(c->out))};
+        .dw = c->no_dw ? NULL : dr_op_param_gradient(r, "dw", 2, DR_DIMS(c->out, c->in)),
+        .db = c->no_bias ? NULL : dr_op_param_gradient(r, "db", 1, DR_DIMS(c->out))};
     assert_ok(dr_linear_dw(&r->cx, &a));
 }
 

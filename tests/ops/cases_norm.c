@@ -39,8 +39,8 @@ void dr_case_groupnorm_backward(dr_op_run *r, const void *params)
         .stats = f.stats,
         .dx = c->no_dx ? NULL : dr_op_gradient(r, c->mode, "dx", 4, dim),
         .mode = c->mode,
-        .dgamma = c->no_dgamma ? NULL : dr_op_gradient(r, DR_ADD, "dgamma", 1, &c->c),
-        .dbeta = c->no_dgamma ? NULL : dr_op_gradient(r, DR_ADD, "dbeta", 1, &c->c)};
+        .dgamma = c->no_dgamma ? NULL : dr_op_param_gradient(r, "dgamma", 1, &c->c),
+        .dbeta = c->no_dgamma ? NULL : dr_op_param_gradient(r, "dbeta", 1, &c->c)};
     assert_ok(dr_groupnorm_backward(&r->cx, &a));
 }
 
@@ -73,8 +73,8 @@ void dr_case_layernorm_backward(dr_op_run *r, const void *params)
         .stats = f.stats,
         .dx = c->no_dx ? NULL : dr_op_gradient(r, c->mode, "dx", 2, DR_DIMS(c->rows, c->c)),
         .mode = c->mode,
-        .dgamma = c->no_dgamma ? NULL : dr_op_gradient(r, DR_ADD, "dgamma", 1, &c->c),
-        .dbeta = c->no_dgamma ? NULL : dr_op_gradient(r, DR_ADD, "dbeta", 1, &c->c)};
+        .dgamma = c->no_dgamma ? NULL : dr_op_param_gradient(r, "dgamma", 1, &c->c),
+        .dbeta = c->no_dgamma ? NULL : dr_op_param_gradient(r, "dbeta", 1, &c->c)};
     assert_ok(dr_layernorm_backward(&r->cx, &a));
 }
 

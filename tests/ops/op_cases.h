@@ -90,6 +90,7 @@ void dr_case_concat(dr_op_run *r, const void *params);              /* n, h, w, 
 void dr_case_split(dr_op_run *r, const void *params);               /* variant: da NULL       */
 void dr_case_upsample2x(dr_op_run *r, const void *params);          /* n, h, w, c             */
 void dr_case_upsample2x_backward(dr_op_run *r, const void *params); /* the same, mode         */
+void dr_case_cast(dr_op_run *r, const void *params);                /* c; variant: to wide     */
 void dr_case_embedding(dr_op_run *r, const void *params);           /* n, h tokens, w ids, c  */
 void dr_case_embedding_backward(dr_op_run *r, const void *params);  /* variant: dtokens NULL  */
 void dr_case_timestep_embedding(dr_op_run *r, const void *params);  /* n, c                   */

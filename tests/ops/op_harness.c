@@ -131,6 +131,14 @@ dr_tensor *dr_op_gradient(dr_op_run *r, dr_write mode, const char *name, int ran
     return dr_op_tensor(r, mode == DR_ADD ? DR_OP_ACCUMULATED : DR_OP_SET, name, 1.0, rank, dim);
 }
 
+dr_tensor *dr_op_param_gradient(dr_op_run *r, const char *name, int rank, const int64_t *dim)
+{
+    const bool wide = r->setup.wide_gradients;
+    const dr_dtype dtype = wide ? r->cx.backend->compute : r->cx.dtype;
+    const dr_tensor shape = dr_tensor_of(NULL, dtype, rank, dim);
+    return make(r, DR_OP_ACCUMULATED, name, 1.0, &shape, !wide);
+}
+
 dr_tensor *dr_op_ids(dr_op_run *r, const char *name, int64_t limit, int rank, const int64_t *dim)
 {
     const dr_tensor shape = dr_tensor_of(NULL, DR_I32, rank, dim);

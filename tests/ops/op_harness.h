@@ -20,6 +20,7 @@ typedef struct dr_op_setup {
     dr_dtype dtype;      /* of activations, when narrow: F16 or BF16; else the backend's own */
     dr_dtype rounded_to; /* when rounded: activations get numbers that this dtype can hold   */
     bool narrow, rounded;
+    bool wide_gradients; /* of parameters: of the compute dtype */
     uint64_t seed;       /* of the random numbers; a tensor's numbers depend on (seed, name) */
     const char *golden;  /* case: numbers come from dr_golden_fill("<case>.<name>"); NULL: Philox */
     bool zero_gradients; /* accumulated outputs start from zero, not from random numbers */
@@ -77,6 +78,8 @@ dr_tensor *dr_op_typed(dr_op_run *r, dr_op_role role, const char *name, dr_dtype
 /* DR_SET or DR_ADD output of the activation dtype. */
 dr_tensor *dr_op_gradient(dr_op_run *r, dr_write mode, const char *name, int rank,
                           const int64_t *dim);
+/* A parameter's gradient, which is added to. */
+dr_tensor *dr_op_param_gradient(dr_op_run *r, const char *name, int rank, const int64_t *dim);
 /* I32 ids (5 i^2 + 3 i) mod limit: some repeat. F32 timesteps 333 i mod 1000. */
 dr_tensor *dr_op_ids(dr_op_run *r, const char *name, int64_t limit, int rank, const int64_t *dim);
 dr_tensor *dr_op_timesteps(dr_op_run *r, const char *name, int64_t n);

@@ -49,7 +49,14 @@ static dr_op_setup setup_of(const dr_op_subject *what, int threads, uint64_t see
                          .dtype = what->dtype,
                          .rounded_to = what->dtype,
                          .narrow = what->narrow,
-                         .rounded = what->narrow};
+                         .rounded = what->narrow,
+                         .wide_gradients = what->wide_gradients};
+}
+
+static bool is_tested(const dr_op_subject *what, dr_op_id op)
+{
+    return has_op(what->backend, op) &&
+           !(what->no_optimizer && op != DR_OP_sumsq && strcmp(dr_op_group(op), "optimizer") == 0);
 }
 
 /* Errors of one output; NaN counts as infinite. */
@@ -92,7 +99,8 @@ static dr_op_tolerance compare(const subject *s, uint64_t seed, const char **whe
                                 .threads = 2,
                                 .seed = seed,
                                 .rounded_to = s->what->dtype,
-                                .rounded = s->what->narrow};
+                                .rounded = s->what->narrow,
+                                .wide_gradients = s->what->wide_gradients};
     dr_op_run_execute(&got, &setup, s->scenario);
     dr_op_run_execute(&want, &oracle, s->scenario);
     dr_op_tolerance worst = {0.0, 0.0};
@@ -227,10 +235,10 @@ static void missing_ops_are_refused(void **state)
         dr_pool *dry = dr_pool_create_dry();
         dr_context_init(&cx, subjects[b].backend, dry, 1);
         for (int op = 0; op < DR_OP_COUNT; op++) {
-            dr_frame frame;
+            dr_dispatch d;
             if (!has_op(subjects[b].backend, (dr_op_id)op)) {
                 print_message("%s lacks %s\n", subjects[b].name, dr_op_name((dr_op_id)op));
-                assert_int_equal(dr_dispatch_begin(&cx, (dr_op_id)op, false, NULL, &frame),
+                assert_int_equal(dr_dispatch_begin(&cx, (dr_op_id)op, false, NULL, &d),
                                  DR_UNSUPPORTED);
                 assert_non_null(strstr(dr_error_message(), dr_op_name((dr_op_id)op)));
             }
@@ -262,8 +270,7 @@ static void measure_op(const dr_op_subject *what, dr_op_id op)
         for (size_t i = 0; i < suites[g]->n; i++) {
             const subject s = {what, &suites[g]->scenario[i]};
             for (uint64_t seed = 1;
-                 seed <= MEASURE_SEEDS && s.scenario->op == op && has_op(what->backend, op);
-                 seed++) {
+                 seed <= MEASURE_SEEDS && s.scenario->op == op && is_tested(what, op); seed++) {
                 const char *where;
                 const dr_op_tolerance e = compare(&s, seed, &where);
                 worst.l2 = fmax(worst.l2, e.l2);
@@ -313,7 +320,7 @@ int main(void)
     for (size_t b = 0; b < n_subjects; b++) {
         for (size_t g = 0; g < SUITES; g++) {
             for (size_t i = 0; i < suites[g]->n; i++) {
-                if (!has_op(subjects[b].backend, suites[g]->scenario[i].op)) {
+                if (!is_tested(&subjects[b], suites[g]->scenario[i].op)) {
                     continue; /* missing_ops_are_refused says so */
                 }
                 subject *s = dr_arena_alloc(&arena, sizeof *s);

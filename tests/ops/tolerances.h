@@ -5,6 +5,9 @@
  * Origin: `DR_OP_MEASURE=1 build/tests/test_op_backends`: the largest over all scenarios, 10 seeds
  * and the backends ref and cpu (oneDNN 2.6.3), times 4; 2026-11-22, AMD EPYC with AVX-512.
  * dadapt: its sums are of both signs, so they may be much smaller than what is added.
+ * DR_OP_NARROW_TOLERANCES: ref and cpu with F16 and BF16 storage, the same way on 2026-11-28 (Xeon
+ * with AVX-512): X(op, the two errors in F16, the two in BF16). The oracle gets the same rounded
+ * inputs, so these are the roundings of the outputs: 2^-11 and 2^-8.
  * An op that only moves data or shares its f32 formula with ref64 is exact: 0.
  */
 #ifndef DR_OP_TOLERANCES_H
@@ -31,6 +34,7 @@
     X(add, 1.1e-06, 1.1e-06)                 \
     X(add_rows, 1.8e-07, 2.2e-07)            \
     X(sum_rows, 7.0e-07, 1.9e-06)            \
+    X(cast, 0.0e+00, 0.0e+00)    \
     X(concat, 0.0e+00, 0.0e+00)              \
     X(split, 1.4e-07, 2.3e-07)               \
     X(upsample2x, 0.0e+00, 0.0e+00)          \
@@ -53,6 +57,39 @@
     X(adafactor_sums, 2.5e-07, 2.9e-07)  \
     X(adafactor_apply, 2.7e-07, 5.0e-07) \
     X(blockwise, 5.8e-07, 6.8e-07)
+
+#define DR_OP_NARROW_TOLERANCES(X) \
+    X(linear, 1.7e-03, 1.8e-03, 9.2e-03, 1.3e-02) \
+    X(linear_dx, 1.9e-03, 1.9e-03, 8.5e-03, 1.5e-02) \
+    X(linear_dw, 1.3e-03, 1.9e-03, 1.0e-02, 1.4e-02) \
+    X(conv2d, 1.7e-03, 1.8e-03, 9.2e-03, 1.3e-02) \
+    X(conv2d_dx, 1.9e-03, 1.9e-03, 8.7e-03, 1.3e-02) \
+    X(conv2d_dw, 1.5e-03, 1.9e-03, 1.2e-02, 1.5e-02) \
+    X(groupnorm, 1.3e-03, 1.8e-03, 9.2e-03, 1.3e-02) \
+    X(groupnorm_backward, 1.6e-03, 1.7e-03, 1.4e-02, 1.5e-02) \
+    X(layernorm, 1.0e-03, 1.7e-03, 1.0e-02, 1.3e-02) \
+    X(layernorm_backward, 1.1e-03, 1.8e-03, 1.0e-02, 1.3e-02) \
+    X(attention, 9.1e-04, 1.7e-03, 7.3e-03, 1.4e-02) \
+    X(attention_backward, 1.1e-03, 2.7e-03, 8.8e-03, 2.2e-02) \
+    X(activation, 1.2e-03, 1.3e-03, 1.1e-02, 1.1e-02) \
+    X(activation_backward, 1.4e-03, 1.9e-03, 8.2e-03, 1.3e-02) \
+    X(geglu, 1.3e-03, 1.6e-03, 9.1e-03, 1.2e-02) \
+    X(geglu_backward, 1.2e-03, 1.8e-03, 8.7e-03, 1.3e-02) \
+    X(add, 1.5e-03, 2.1e-03, 1.4e-02, 1.4e-02) \
+    X(add_rows, 1.8e-03, 1.8e-03, 1.5e-02, 1.5e-02) \
+    X(sum_rows, 9.3e-04, 1.7e-03, 7.2e-03, 1.2e-02) \
+    X(concat, 0.0e+00, 0.0e+00, 0.0e+00, 0.0e+00) \
+    X(split, 9.7e-04, 1.8e-03, 8.6e-03, 1.3e-02) \
+    X(upsample2x, 0.0e+00, 0.0e+00, 0.0e+00, 0.0e+00) \
+    X(upsample2x_backward, 1.5e-03, 1.8e-03, 1.2e-02, 1.2e-02) \
+    X(cast, 1.4e-03, 1.7e-03, 9.9e-03, 1.5e-02) \
+    X(embedding, 1.4e-03, 1.9e-03, 1.1e-02, 1.5e-02) \
+    X(embedding_backward, 2.1e-03, 3.7e-03, 1.7e-02, 3.0e-02) \
+    X(timestep_embedding, 5.7e-04, 9.7e-04, 4.5e-03, 7.8e-03) \
+    X(mix, 1.2e-03, 1.6e-03, 8.1e-03, 1.4e-02) \
+    X(mse, 1.4e-03, 1.9e-03, 1.2e-02, 1.4e-02) \
+    X(posterior_sample, 1.5e-03, 1.5e-03, 1.3e-02, 1.4e-02) \
+    X(sumsq, 1.5e-15, 1.5e-15, 0.0e+00, 0.0e+00)
 /* clang-format on */
 
 #endif

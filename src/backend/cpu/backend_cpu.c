@@ -34,11 +34,20 @@ static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
     }
 }
 
+/* The others read and write every type. */
+static bool widens(dr_op_id op, const void *args)
+{
+    (void)args;
+    return op != DR_OP_cast && op != DR_OP_embedding && op != DR_OP_embedding_backward &&
+           op != DR_OP_sumsq;
+}
+
 const dr_backend dr_backend_cpu = {
     .name = "cpu",
     .device = &dr_host_device,
     .compute = DR_F32,
     .work_bytes = work_bytes,
+    .widens = widens,
 #define X(op, group) .op = dr_cpu_##op,
 #include "ops/op_list.def"
 #undef X

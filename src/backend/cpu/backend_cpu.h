@@ -6,7 +6,8 @@
  *           size alone and each block is computed by one thread, so results do not depend on the
  *           number of threads. They may differ in the last bits between machines with different
  *           vector units; dr_sumsq and the updates of optimizers do not.
- * Memory:   float32 throughout; ops allocate nothing, scratch comes from dr_context.work.
+ * Memory:   ops allocate nothing, scratch comes from dr_context.work. F16 and BF16 are types of
+ *           storage: arithmetic is in float32.
  */
 #ifndef DR_BACKEND_CPU_H
 #define DR_BACKEND_CPU_H

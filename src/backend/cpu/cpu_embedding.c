@@ -1,4 +1,4 @@
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_narrow.h"
 
 #include <math.h>
 
@@ -27,11 +27,19 @@ static void embedding_task(const void *job, int64_t row, int thread)
     (void)thread;
     const embedding_job *j = job;
     const int32_t id = ((const int32_t *)j->a->ids->data)[row];
-    const float *token = (const float *)j->a->tokens->data + id * j->c;
-    const float *position = (const float *)j->a->positions->data + row % j->s * j->c;
-    float *y = (float *)j->a->y->data + row * j->c;
-    for (int64_t c = 0; c < j->c; c++) {
-        y[c] = token[c] + position[c];
+    const dr_tensor *y = j->a->y;
+    float token_buffer[COLUMNS];
+    float position_buffer[COLUMNS];
+    float sum[COLUMNS];
+    for (int64_t c0 = 0; c0 < j->c; c0 += COLUMNS) {
+        const int64_t n = dr_cpu_min(COLUMNS, j->c - c0);
+        const float *token = dr_cpu_floats(j->a->tokens, id * j->c + c0, n, token_buffer);
+        const float *position =
+            dr_cpu_floats(j->a->positions, row % j->s * j->c + c0, n, position_buffer);
+        for (int64_t c = 0; c < n; c++) {
+            sum[c] = token[c] + position[c];
+        }
+        dr_cpu_narrow(dr_cpu_at(y->data, y->dtype, row * j->c + c0), y->dtype, sum, n);
     }
 }
 
@@ -48,6 +56,21 @@ typedef struct embedding_backward_job {
     int64_t rows, s, c;
 } embedding_backward_job;
 
+/* n numbers added to those of sums from `at` on. */
+static void add_to(const dr_tensor *sums, int64_t at, const float *values, int64_t n)
+{
+    if (sums == NULL) {
+        return;
+    }
+    float buffer[COLUMNS];
+    void *place = dr_cpu_at(sums->data, sums->dtype, at);
+    dr_cpu_widen(buffer, place, sums->dtype, n);
+    for (int64_t c = 0; c < n; c++) {
+        buffer[c] += values[c];
+    }
+    dr_cpu_narrow(place, sums->dtype, buffer, n);
+}
+
 /* Columns of both tables; rows in their order, so a token that occurs twice sums in that order. */
 static void embedding_backward_task(const void *job, int64_t i, int thread)
 {
@@ -56,20 +79,11 @@ static void embedding_backward_task(const void *job, int64_t i, int thread)
     const int64_t c0 = i * COLUMNS;
     const int64_t n = dr_cpu_min(COLUMNS, j->c - c0);
     const int32_t *ids = j->a->ids->data;
+    float buffer[COLUMNS];
     for (int64_t r = 0; r < j->rows; r++) {
-        const float *dy = (const float *)j->a->dy->data + r * j->c + c0;
-        if (j->a->dtokens != NULL) {
-            float *d = (float *)j->a->dtokens->data + ids[r] * j->c + c0;
-            for (int64_t c = 0; c < n; c++) {
-                d[c] += dy[c];
-            }
-        }
-        if (j->a->dpositions != NULL) {
-            float *d = (float *)j->a->dpositions->data + r % j->s * j->c + c0;
-            for (int64_t c = 0; c < n; c++) {
-                d[c] += dy[c];
-            }
-        }
+        const float *dy = dr_cpu_floats(j->a->dy, r * j->c + c0, n, buffer);
+        add_to(j->a->dtokens, ids[r] * j->c + c0, dy, n);
+        add_to(j->a->dpositions, r % j->s * j->c + c0, dy, n);
     }
 }
 

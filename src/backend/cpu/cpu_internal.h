@@ -7,6 +7,7 @@
 #define DR_CPU_INTERNAL_H
 
 #include "ops/attention.h"
+#include "ops/cast.h"
 #include "ops/conv2d.h"
 #include "ops/diffusion_ops.h"
 #include "ops/embedding.h"

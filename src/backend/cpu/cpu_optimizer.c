@@ -3,14 +3,14 @@
  * must agree between machines too: multiply and add fuse where fmaf says so and nowhere else, and
  * sums run in eight fixed lanes.
  */
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_narrow.h"
 
 #include <math.h>
 
 enum { BLOCK = DR_CPU_UPDATE, LANES = 8 };
 
 typedef struct sumsq_job {
-    const float *x;
+    const dr_tensor *x;
     int64_t n;
     double *part; /* one per block */
 } sumsq_job;
@@ -36,8 +36,18 @@ static void sumsq_task(const void *job, int64_t i, int thread)
 {
     (void)thread;
     const sumsq_job *j = job;
-    const int64_t at = i * BLOCK;
-    j->part[i] = block_sumsq(j->x + at, dr_cpu_min(BLOCK, j->n - at));
+    enum { PIECE = 4096 }; /* floats on the stack; a multiple of LANES */
+    const int64_t end = dr_cpu_min(j->n, (i + 1) * BLOCK);
+    float buffer[PIECE];
+    if (j->x->dtype == DR_F32) {
+        j->part[i] = block_sumsq((const float *)j->x->data + i * BLOCK, end - i * BLOCK);
+        return;
+    }
+    j->part[i] = 0.0;
+    for (int64_t at = i * BLOCK; at < end; at += PIECE) {
+        const int64_t n = dr_cpu_min(PIECE, end - at);
+        j->part[i] += block_sumsq(dr_cpu_floats(j->x, at, n, buffer), n);
+    }
 }
 
 size_t dr_cpu_sumsq_work(const dr_context *cx, const dr_sumsq_args *a)
@@ -48,7 +58,7 @@ size_t dr_cpu_sumsq_work(const dr_context *cx, const dr_sumsq_args *a)
 
 dr_status dr_cpu_sumsq(dr_context *cx, const dr_sumsq_args *a)
 {
-    const sumsq_job j = {a->x->data, dr_numel(a->x), cx->work};
+    const sumsq_job j = {a->x, dr_numel(a->x), cx->work};
     const int64_t blocks = dr_cpu_ceil_div(j.n, BLOCK);
     dr_cpu_run(cx, blocks, sumsq_task, &j);
     double sum = 0.0;

@@ -15,6 +15,14 @@ static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
     }
 }
 
+/* The others read and write every type. */
+static bool widens(dr_op_id op, const void *args)
+{
+    (void)args;
+    return op != DR_OP_cast && op != DR_OP_embedding && op != DR_OP_embedding_backward &&
+           op != DR_OP_sumsq;
+}
+
 #ifdef DR_REF_F64
 const dr_backend dr_backend_ref_f64 = {
     .name = "ref64",
@@ -25,6 +33,7 @@ const dr_backend dr_backend_ref_f32 = {
     .device = &dr_host_device,
     .compute = DR_REAL_DTYPE,
     .work_bytes = work_bytes,
+    .widens = widens,
 #define X(op, group) .op = DR_REF(op),
 #include "ops/op_list.def"
 #undef X

@@ -18,14 +18,19 @@ dr_status DR_REF(embedding)(dr_context *cx, const dr_embedding_args *a)
     const int32_t *id = checked_ids(a->ids, a->tokens);
 #pragma omp parallel for num_threads(cx->threads) schedule(static)
     for (int64_t r = 0; r < dr_rows(a->y); r++) {
-        const dr_real *token = dr_ref_data(a->tokens) + id[r] * channels;
-        const dr_real *position = dr_ref_data(a->positions) + r % a->y->dim[1] * channels;
-        dr_real *y = dr_ref_data(a->y) + r * channels;
+        const int64_t token = id[r] * channels;
+        const int64_t position = r % a->y->dim[1] * channels;
         for (int64_t c = 0; c < channels; c++) {
-            y[c] = token[c] + position[c];
+            dr_ref_store(a->y, r * channels + c,
+                         dr_ref_get(a->tokens, token + c) + dr_ref_get(a->positions, position + c));
         }
     }
     return DR_OK;
+}
+
+static void add_to(const dr_tensor *sums, int64_t i, dr_real value)
+{
+    dr_ref_store(sums, i, dr_ref_get(sums, i) + value);
 }
 
 /* One thread: several rows may hold the same id, and they are added in their order. */
@@ -34,15 +39,15 @@ dr_status DR_REF(embedding_backward)(dr_context *cx, const dr_embedding_backward
     (void)cx;
     const int64_t channels = dr_cols(a->dy);
     const int32_t *id = checked_ids(a->ids, a->dtokens);
-    dr_real *dtokens = dr_ref_data(a->dtokens);
-    dr_real *dpositions = dr_ref_data(a->dpositions);
     for (int64_t r = 0; r < dr_rows(a->dy); r++) {
-        const dr_real *dy = dr_ref_data(a->dy) + r * channels;
-        for (int64_t c = 0; c < channels && dtokens != NULL; c++) {
-            dtokens[id[r] * channels + c] += dy[c];
-        }
-        for (int64_t c = 0; c < channels && dpositions != NULL; c++) {
-            dpositions[r % a->dy->dim[1] * channels + c] += dy[c];
+        for (int64_t c = 0; c < channels; c++) {
+            const dr_real dy = dr_ref_get(a->dy, r * channels + c);
+            if (a->dtokens != NULL) {
+                add_to(a->dtokens, id[r] * channels + c, dy);
+            }
+            if (a->dpositions != NULL) {
+                add_to(a->dpositions, r % a->dy->dim[1] * channels + c, dy);
+            }
         }
     }
     return DR_OK;

@@ -43,6 +43,21 @@ static inline dr_real *dr_ref_data(const dr_tensor *t)
     return t->data;
 }
 
+/* Element i of t, and storing one, whatever floating-point type t has. */
+static inline dr_real dr_ref_get(const dr_tensor *t, int64_t i)
+{
+    dr_real value;
+    dr_convert(&value, DR_REAL_DTYPE, (const char *)t->data + i * (int64_t)dr_dtype_size(t->dtype),
+               t->dtype, 1);
+    return value;
+}
+
+static inline void dr_ref_store(const dr_tensor *t, int64_t i, dr_real value)
+{
+    dr_convert((char *)t->data + i * (int64_t)dr_dtype_size(t->dtype), t->dtype, &value,
+               DR_REAL_DTYPE, 1);
+}
+
 /* Writes or adds, as mode says. */
 static inline void dr_ref_put(dr_real *p, dr_real value, dr_write mode)
 {

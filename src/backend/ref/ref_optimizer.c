@@ -5,7 +5,6 @@ dr_status DR_REF(sumsq)(dr_context *cx, const dr_sumsq_args *a)
 {
     enum { PARTS = 64 }; /* fixed, so that the order of the sum does not depend on threads */
     double part[PARTS] = {0};
-    const dr_real *x = dr_ref_data(a->x);
     const int64_t n = dr_numel(a->x);
     const int64_t length = (n + PARTS - 1) / PARTS;
 #pragma omp parallel for num_threads(cx->threads) schedule(static)
@@ -13,7 +12,8 @@ dr_status DR_REF(sumsq)(dr_context *cx, const dr_sumsq_args *a)
         const int64_t end = (p + 1) * length < n ? (p + 1) * length : n;
         double sum = 0.0;
         for (int64_t i = p * length; i < end; i++) {
-            sum += (double)x[i] * (double)x[i];
+            const double x = (double)dr_ref_get(a->x, i);
+            sum += x * x;
         }
         part[p] = sum;
     }
