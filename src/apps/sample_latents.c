@@ -23,14 +23,16 @@ void dr_sample_latents_free(dr_sample_latents *l)
 {
     free(l->initial);
     free(l->final);
+    free(l->noise);
     *l = (dr_sample_latents){0};
 }
 
 /* Pictures from (C,H*W) to (H*W,C) and back. */
-static void swap_axes(const dr_sample_latents *l, bool to_file, const float *src, float *dst)
+static void swap_axes(const dr_sample_latents *l, int64_t n, bool to_file, const float *src,
+                      float *dst)
 {
     int64_t pixels = l->h * l->w;
-    for (int64_t i = 0; i < l->n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         for (int64_t p = 0; p < pixels; p++) {
             for (int64_t k = 0; k < l->c; k++) {
                 int64_t in_memory = (i * pixels + p) * l->c + k;
@@ -96,7 +98,7 @@ static dr_status take_initial(dr_sample_latents *l, const dr_safetensors *file, 
     if (st == DR_OK) {
         memcpy(aligned, data, t->bytes);
         dr_convert(in_file_order, DR_F32, aligned, t->dtype, (size_t)t->n_elems);
-        swap_axes(l, false, in_file_order, l->initial);
+        swap_axes(l, l->n, false, in_file_order, l->initial);
     }
     free(aligned);
     free(in_file_order);
@@ -112,20 +114,31 @@ dr_status dr_sample_latents_read(dr_sample_latents *l, const char *path)
     return st;
 }
 
+void dr_sample_latents_add_noise(dr_sample_latents *l, const float *noise)
+{
+    const size_t n = elems_of_one(l);
+    l->noise = dr_xrealloc(l->noise, (l->n_noises + 1) * n, sizeof *l->noise);
+    memcpy(l->noise + l->n_noises++ * n, noise, n * sizeof *noise);
+}
+
 dr_status dr_sample_latents_write(const dr_sample_latents *l, const char *path)
 {
+    const int64_t n_noises = (int64_t)l->n_noises;
     const int64_t shape[] = {l->n, l->c, l->h, l->w};
+    const int64_t noise_shape[] = {n_noises, l->c, l->h, l->w};
     const dr_safetensors_entry entries[] = {
         {.name = "initial", .dtype = DR_F32, .rank = 4, .shape = shape},
-        {.name = "final", .dtype = DR_F32, .rank = 4, .shape = shape}};
-    const dr_safetensors_content content = {.entries = entries, .n_entries = 2};
-    size_t n = (size_t)l->n * elems_of_one(l);
-    float *both = NULL;
-    DR_TRY(dr_try_calloc(2 * n, sizeof(float), (void **)&both));
-    swap_axes(l, true, l->initial, both);
-    swap_axes(l, true, l->final, both + n);
-    const void *const data[] = {both, both + n};
+        {.name = "final", .dtype = DR_F32, .rank = 4, .shape = shape},
+        {.name = "noise", .dtype = DR_F32, .rank = 4, .shape = noise_shape}};
+    const dr_safetensors_content content = {.entries = entries, .n_entries = n_noises > 0 ? 3 : 2};
+    const size_t n = (size_t)l->n * elems_of_one(l);
+    float *all = NULL;
+    DR_TRY(dr_try_calloc(2 * n + l->n_noises * elems_of_one(l), sizeof(float), (void **)&all));
+    swap_axes(l, l->n, true, l->initial, all);
+    swap_axes(l, l->n, true, l->final, all + n);
+    swap_axes(l, n_noises, true, l->noise, all + 2 * n);
+    const void *const data[] = {all, all + n, all + 2 * n};
     dr_status st = dr_safetensors_save(path, &content, data);
-    free(both);
+    free(all);
     return st;
 }

@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "image/png_write.h"
 #include "train/hub.h"
+#include "train/sample_files.h"
+#include "train/sample_prompts.h"
 #include "train/sampling.h"
 
 #include <math.h>
@@ -83,7 +85,12 @@ static dr_status check_output_file(const char *flag, const char *path, const cha
 /* What must be given, and that everything can be written, before minutes are spent. */
 static dr_status check_options(const dr_optset *o)
 {
-    const int needed[] = {SAMPLE_model, SAMPLE_prompt, SAMPLE_output_dir};
+    const bool file = dr_opt_given(o, SAMPLE_sample_prompts);
+    const int needed[] = {SAMPLE_model, file ? SAMPLE_sample_prompts : SAMPLE_prompt,
+                          SAMPLE_output_dir};
+    if (file && dr_opt_given(o, SAMPLE_prompt)) {
+        DR_FAIL(DR_INVALID, "--prompt and --sample_prompts: give one of them");
+    }
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         if (!dr_opt_given(o, needed[i])) {
             DR_FAIL(DR_INVALID, "--%s is missing; dreamrun sample --help lists all options",
@@ -114,21 +121,77 @@ static dr_status first_seed(const dr_optset *o, uint64_t *seed)
     return DR_OK;
 }
 
-/* ---- the run ------------------------------------------------------------------------------- */
+/* ---- what to draw -------------------------------------------------------------------------- */
 
 typedef struct sample_run {
     dr_optset options;
-    uint64_t seed;
-    int n_per_prompt, n_pictures;
     dr_arena arena; /* paths */
+    dr_sample_prompts prompts;
+    dr_sample_request *requests; /* of all pictures */
+    int n_pictures;
     dr_model_file *file;
     dr_network net;
     dr_sampling sampling;
     bool keep_latents;         /* they come from or go to a file */
-    dr_sample_latents latents; /* of all pictures when kept, else of one */
+    dr_sample_latents latents; /* of all pictures when kept */
     dr_image *pictures;        /* for the grid; NULL: not kept */
     int current;               /* picture in work, from 0 */
 } sample_run;
+
+/* What the command line says. */
+static dr_status request_of_options(const dr_optset *o, dr_sample_request *q)
+{
+    *q = (dr_sample_request){.negative_prompt = dr_opt_str(o, SAMPLE_negative_prompt),
+                             .karras = dr_opt_flag(o, SAMPLE_karras),
+                             .n_steps = (int)dr_opt_int(o, SAMPLE_steps),
+                             .cfg_scale = (float)dr_opt_float(o, SAMPLE_cfg_scale),
+                             .width = dr_opt_int(o, SAMPLE_width),
+                             .height = dr_opt_int(o, SAMPLE_height)};
+    return dr_sampler_kind_from_name(dr_opt_str(o, SAMPLE_sampler), &q->sampler);
+}
+
+/* Picture i, the k-th of its prompt; seed: of the run's first picture. */
+static void take_request(const sample_run *r, const dr_sample_request *of_options, int i, int k,
+                         uint64_t seed, dr_sample_request *q)
+{
+    const dr_strv *texts = dr_opt_list(&r->options, SAMPLE_prompt);
+    const size_t prompt = (size_t)(i - k) / (size_t)dr_opt_int(&r->options, SAMPLE_n);
+    *q = *of_options;
+    q->seed = seed + (uint64_t)i;
+    if (r->prompts.n == 0) {
+        q->prompt = texts->at[prompt];
+    } else {
+        dr_sample_prompts_request(&r->prompts, prompt, 1, q);
+        q->seed = r->prompts.at[prompt].seed >= 0 ? q->seed + (uint64_t)k : seed + (uint64_t)i;
+    }
+}
+
+static dr_status collect_requests(sample_run *r)
+{
+    const dr_optset *o = &r->options;
+    const int64_t n_each = dr_opt_int(o, SAMPLE_n);
+    uint64_t seed = 0;
+    dr_sample_request of_options;
+    DR_TRY(first_seed(o, &seed));
+    DR_TRY(request_of_options(o, &of_options));
+    if (dr_opt_has(o, SAMPLE_sample_prompts)) {
+        DR_TRY(dr_sample_prompts_read(dr_opt_str(o, SAMPLE_sample_prompts), of_options.sampler,
+                                      &r->prompts));
+    }
+    const size_t n_prompts = r->prompts.n > 0 ? r->prompts.n : dr_opt_list(o, SAMPLE_prompt)->n;
+    if (n_prompts > (size_t)(100000 / n_each)) {
+        DR_FAIL(DR_INVALID, "--n %lld for %zu prompts: expected at most 100000 pictures in all",
+                (long long)n_each, n_prompts);
+    }
+    r->n_pictures = (int)n_prompts * (int)n_each;
+    r->requests = dr_xcalloc((size_t)r->n_pictures, sizeof *r->requests);
+    for (int i = 0; i < r->n_pictures; i++) {
+        take_request(r, &of_options, i, i % (int)n_each, seed, &r->requests[i]);
+    }
+    return DR_OK;
+}
+
+/* ---- the run ------------------------------------------------------------------------------- */
 
 static dr_status open_model(sample_run *r)
 {
@@ -144,7 +207,7 @@ static dr_status open_model(sample_run *r)
     const dr_network_options net = {.backend = &dr_backend_cpu,
                                     .threads = dr_threads_for_rank(asked, 1),
                                     .clip_skip = (int)dr_opt_int(o, SAMPLE_clip_skip),
-                                    .n_rows = (int)dr_opt_int(o, SAMPLE_max_token_length) / 75};
+                                    .n_rows = 1};
     return dr_network_init(&r->net, dr_model_file_config(r->file), &net);
 }
 
@@ -159,35 +222,76 @@ static void print_plan(const sample_run *r)
     dr_format_bytes(n_unet, unet);
     dr_format_bytes(n_vae, vae);
     dr_format_bytes(r->sampling.work_bytes, work);
-    dr_info("needs %s: text encoder %s, U-Net %s, VAE decoder %s, activations %s; %d picture%s of "
-            "%lldx%lld, %d steps, %d thread%s",
-            total, text, unet, vae, work, r->n_pictures, r->n_pictures == 1 ? "" : "s",
-            (long long)r->sampling.o.width, (long long)r->sampling.o.height, r->sampling.o.n_steps,
-            r->net.o.threads, r->net.o.threads == 1 ? "" : "s");
+    dr_info(
+        "needs %s: text encoder %s, U-Net %s, VAE decoder %s, activations %s; %d picture%s, the "
+        "first of %lldx%lld in %d steps, %d thread%s",
+        total, text, unet, vae, work, r->n_pictures, r->n_pictures == 1 ? "" : "s",
+        (long long)r->requests[0].width, (long long)r->requests[0].height, r->requests[0].n_steps,
+        r->net.o.threads, r->net.o.threads == 1 ? "" : "s");
+}
+
+static dr_status plan(sample_run *r)
+{
+    const dr_optset *o = &r->options;
+    const int64_t multiple = dr_sampling_multiple(dr_model_file_config(r->file));
+    const dr_sampling_options options = {
+        .as_sd_scripts = dr_opt_str(o, SAMPLE_compat) != NULL,
+        .zero_terminal_snr = dr_opt_flag(o, SAMPLE_zero_terminal_snr),
+        .max_rows = (int)dr_opt_int(o, SAMPLE_max_token_length) / 75};
+    DR_TRY(dr_sampling_init(&r->sampling, &r->net, dr_model_file_config(r->file), &options));
+    for (int i = 0; i < r->n_pictures; i++) {
+        dr_sample_request *q = &r->requests[i];
+        if (r->prompts.n > 0) {
+            q->width = dr_sample_prompts_side(q->width, multiple);
+            q->height = dr_sample_prompts_side(q->height, multiple);
+        }
+        const dr_status st = dr_sampling_plan(&r->sampling, q);
+        if (st != DR_OK) {
+            return r->prompts.n > 0 ? dr_error_prefix(st, "picture %d", i) : st;
+        }
+    }
+    print_plan(r);
+    return DR_OK;
+}
+
+/* Latents in files are one tensor, so the pictures must be alike. */
+static dr_status open_latents(sample_run *r)
+{
+    const dr_optset *o = &r->options;
+    const dr_sample_request *first = &r->requests[0];
+    int64_t shape[3];
+    r->keep_latents = dr_opt_has(o, SAMPLE_latents_in) || dr_opt_has(o, SAMPLE_latents_out);
+    for (int i = 1; r->keep_latents && i < r->n_pictures; i++) {
+        const dr_sample_request *q = &r->requests[i];
+        if (q->width != first->width || q->height != first->height ||
+            q->sampler != first->sampler || q->n_steps != first->n_steps) {
+            DR_FAIL(DR_INVALID,
+                    "--latents_in, --latents_out: picture %d differs in its size, "
+                    "sampler or steps from picture 0; expected them to be the same",
+                    i);
+        }
+    }
+    dr_sampling_shape(&r->sampling, first, shape);
+    if (!r->keep_latents) {
+        return DR_OK;
+    }
+    DR_TRY(dr_sample_latents_alloc(&r->latents, r->n_pictures, shape[0], shape[1], shape[2]));
+    return dr_opt_has(o, SAMPLE_latents_in)
+               ? dr_sample_latents_read(&r->latents, dr_opt_str(o, SAMPLE_latents_in))
+               : DR_OK;
 }
 
 static dr_status prepare(sample_run *r)
 {
-    const dr_optset *o = &r->options;
-    dr_sampling_options s = {.n_steps = (int)dr_opt_int(o, SAMPLE_steps),
-                             .cfg_scale = (float)dr_opt_float(o, SAMPLE_cfg_scale),
-                             .width = dr_opt_int(o, SAMPLE_width),
-                             .height = dr_opt_int(o, SAMPLE_height)};
-    DR_TRY(dr_sampler_kind_from_name(dr_opt_str(o, SAMPLE_sampler), &s.sampler));
+    DR_TRY(collect_requests(r));
     DR_TRY(open_model(r));
-    DR_TRY(dr_sampling_init(&r->sampling, &r->net, dr_model_file_config(r->file), &s));
-    print_plan(r);
-    r->keep_latents = dr_opt_has(o, SAMPLE_latents_in) || dr_opt_has(o, SAMPLE_latents_out);
-    DR_TRY(dr_sample_latents_alloc(&r->latents, r->keep_latents ? r->n_pictures : 1, r->sampling.h,
-                                   r->sampling.w, r->sampling.channels));
-    if (dr_opt_has(o, SAMPLE_latents_in)) {
-        DR_TRY(dr_sample_latents_read(&r->latents, dr_opt_str(o, SAMPLE_latents_in)));
-    }
-    if (dr_opt_has(o, SAMPLE_grid)) {
+    DR_TRY(plan(r));
+    DR_TRY(open_latents(r));
+    if (dr_opt_has(&r->options, SAMPLE_grid)) {
         r->pictures = dr_xcalloc((size_t)r->n_pictures, sizeof *r->pictures);
     }
     DR_TRY(dr_network_load(&r->net, r->file));
-    return dr_sampling_load(&r->sampling, r->file);
+    return dr_sampling_open(&r->sampling, r->file, NULL);
 }
 
 /* One line that is rewritten on a terminal; in a log one line per picture. */
@@ -201,31 +305,22 @@ static void show_progress(void *user, int n_done, int n_steps)
     }
 }
 
-/* The text that other programs read settings from. */
-static void describe(const sample_run *r, const char *prompt, uint64_t seed, dr_str *out)
+static void keep_noise(void *user, const float *noise, size_t n)
 {
-    const dr_sampling_options *o = &r->sampling.o;
-    const char *negative = dr_opt_str(&r->options, SAMPLE_negative_prompt);
-    dr_str_printf(out, "%s\n", prompt);
-    if (negative[0] != '\0') {
-        dr_str_printf(out, "Negative prompt: %s\n", negative);
-    }
-    dr_str_printf(out, "Steps: %d, Sampler: %s, CFG scale: %g, Seed: %llu, Size: %lldx%lld",
-                  o->n_steps, o->sampler == DR_SAMPLER_DDIM ? "DDIM" : "Euler",
-                  (double)o->cfg_scale, (unsigned long long)seed, (long long)o->width,
-                  (long long)o->height);
-    if (r->net.o.clip_skip > 1) {
-        dr_str_printf(out, ", Clip skip: %d", r->net.o.clip_skip);
+    sample_run *r = user;
+    (void)n;
+    if (r->keep_latents) {
+        dr_sample_latents_add_noise(&r->latents, noise);
     }
 }
 
-static dr_status write_picture(const sample_run *r, const char *prompt, uint64_t seed,
+static dr_status write_picture(const sample_run *r, const dr_sample_request *q,
                                const dr_image *image)
 {
     dr_str name = {0};
     dr_str parameters = {0};
-    dr_str_printf(&name, "%05d_%llu.png", r->current, (unsigned long long)seed);
-    describe(r, prompt, seed, &parameters);
+    dr_str_printf(&name, "%05d_%llu.png", r->current, (unsigned long long)q->seed);
+    dr_sample_parameters(q, r->net.o.clip_skip, &parameters);
     char *path = dr_path_join(dr_opt_str(&r->options, SAMPLE_output_dir), dr_str_get(&name));
     const dr_png_text text = {"parameters", dr_str_get(&parameters)};
     dr_status st = dr_png_write(path, image, &text, 1);
@@ -239,26 +334,27 @@ static dr_status write_picture(const sample_run *r, const char *prompt, uint64_t
     return st;
 }
 
-static dr_status make_picture(sample_run *r, const char *prompt)
+static dr_status make_picture(sample_run *r, const dr_sample_request *q, float *latent)
 {
-    const size_t n = dr_sampling_latent_elems(&r->sampling);
-    const uint64_t seed = r->seed + (uint64_t)r->current;
-    const size_t slot = r->keep_latents ? (size_t)r->current : 0;
-    float *initial = r->latents.initial + slot * n;
-    float *final = r->latents.final + slot * n;
-    const dr_sampling_prompt p = {.prompt = prompt,
-                                  .negative_prompt =
-                                      dr_opt_str(&r->options, SAMPLE_negative_prompt),
-                                  .progress = show_progress,
-                                  .user = r};
+    const size_t n = dr_sampling_latent_elems(&r->sampling, q);
+    const dr_sampling_watch watch = {.progress = show_progress, .noise = keep_noise, .user = r};
+    float *initial =
+        r->latents.initial != NULL ? r->latents.initial + (size_t)r->current * n : NULL;
     dr_image image = {0};
-    if (!dr_opt_has(&r->options, SAMPLE_latents_in)) {
-        dr_sampling_noise(&r->sampling, seed, initial);
+    if (dr_opt_has(&r->options, SAMPLE_latents_in)) {
+        memcpy(latent, initial, n * sizeof *latent);
+    } else {
+        dr_sampling_noise(&r->sampling, q, latent);
     }
-    memcpy(final, initial, n * sizeof *final);
-    DR_TRY(dr_sampling_run(&r->sampling, &p, final));
-    DR_TRY(dr_sampling_decode(&r->sampling, final, &image));
-    dr_status st = write_picture(r, prompt, seed, &image);
+    if (r->keep_latents) {
+        memcpy(initial, latent, n * sizeof *latent);
+    }
+    DR_TRY(dr_sampling_run(&r->sampling, q, &watch, latent));
+    if (r->keep_latents) {
+        memcpy(r->latents.final + (size_t)r->current * n, latent, n * sizeof *latent);
+    }
+    DR_TRY(dr_sampling_decode(&r->sampling, q, latent, &image));
+    dr_status st = write_picture(r, q, &image);
     if (r->pictures != NULL) {
         r->pictures[r->current] = image;
     } else {
@@ -281,17 +377,15 @@ static dr_status write_grid(const sample_run *r)
 
 static dr_status sample(sample_run *r)
 {
-    const dr_strv *prompts = dr_opt_list(&r->options, SAMPLE_prompt);
-    DR_TRY(first_seed(&r->options, &r->seed));
-    r->n_per_prompt = (int)dr_opt_int(&r->options, SAMPLE_n);
-    if (prompts->n > (size_t)(100000 / r->n_per_prompt)) {
-        DR_FAIL(DR_INVALID, "--n %d for %zu prompts: expected at most 100000 pictures in all",
-                r->n_per_prompt, prompts->n);
-    }
-    r->n_pictures = (int)prompts->n * r->n_per_prompt;
     DR_TRY(prepare(r));
     for (r->current = 0; r->current < r->n_pictures; r->current++) {
-        DR_TRY(make_picture(r, prompts->at[r->current / r->n_per_prompt]));
+        const dr_sample_request *q = &r->requests[r->current];
+        float *latent = NULL;
+        DR_TRY(dr_try_calloc(dr_sampling_latent_elems(&r->sampling, q), sizeof *latent,
+                             (void **)&latent));
+        const dr_status st = make_picture(r, q, latent);
+        free(latent);
+        DR_TRY(st);
     }
     if (r->pictures != NULL) {
         DR_TRY(write_grid(r));
@@ -308,6 +402,8 @@ static void close_run(sample_run *r)
         dr_image_free(&r->pictures[i]);
     }
     free(r->pictures);
+    free(r->requests);
+    dr_sample_prompts_free(&r->prompts);
     dr_sample_latents_free(&r->latents);
     dr_sampling_deinit(&r->sampling);
     dr_network_deinit(&r->net);
@@ -318,16 +414,17 @@ static void close_run(sample_run *r)
 
 dr_status dr_tool_sample(int argc, const char *const *argv)
 {
-    sample_run r = {0};
-    dr_arena_init(&r.arena);
-    dr_optset_init(&r.options, &sample_table, 0);
-    dr_status st = dr_tool_words(&r.options, &sample_text, argc, argv, NULL);
-    if (st == DR_OK && !r.options.help) {
-        st = check_options(&r.options);
+    sample_run *r = dr_xcalloc(1, sizeof *r);
+    dr_arena_init(&r->arena);
+    dr_optset_init(&r->options, &sample_table, 0);
+    dr_status st = dr_tool_words(&r->options, &sample_text, argc, argv, NULL);
+    if (st == DR_OK && !r->options.help) {
+        st = check_options(&r->options);
         if (st == DR_OK) {
-            st = sample(&r);
+            st = sample(r);
         }
     }
-    close_run(&r);
+    close_run(r);
+    free(r);
     return st;
 }

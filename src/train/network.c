@@ -267,11 +267,6 @@ static dr_status text_forward(dr_context *cx, dr_network *net, dr_clip_run *run,
     return st;
 }
 
-dr_status dr_text_states(dr_context *cx, dr_network *net, const dr_tensor *ids, dr_tensor *context)
-{
-    return text_forward(cx, net, net->clip_eval, ids, context);
-}
-
 static dr_status text_backward(dr_context *cx, dr_network *net, const dr_tensor *dcontext,
                                const dr_grad_sink *sink)
 {

@@ -105,9 +105,6 @@ typedef struct dr_leaf_options {
  */
 DR_MUST_USE dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                   const dr_leaf_options *o, dr_frame f, dr_leaf_output *out);
-/* Text states (N,75*rows+2,width) of ids (N*rows,77), without backward. */
-DR_MUST_USE dr_status dr_text_states(dr_context *cx, dr_network *net, const dr_tensor *ids,
-                                     dr_tensor *context);
 /* Length of the context: 77, 152, 227. */
 int64_t dr_context_length(const dr_network *net);
 

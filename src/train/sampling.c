@@ -1,6 +1,5 @@
 #include "train/sampling.h"
 
-#include "base/log.h"
 #include "base/philox.h"
 #include "train/device_values.h"
 
@@ -41,92 +40,231 @@ static dr_status check_model(const dr_sampling *s, const dr_model_config *config
                 (long long)config->unet.in_channels, (long long)config->unet.out_channels,
                 (long long)latent);
     }
-    if (config->clip.vocab < DR_TOKEN_VOCAB || config->clip.positions < DR_TOKEN_ROW) {
-        DR_FAIL(DR_FORMAT,
-                "the text encoder knows %lld tokens in %lld positions, expected at least %d in %d "
-                "(CLIP's vocabulary)",
-                (long long)config->clip.vocab, (long long)config->clip.positions, DR_TOKEN_VOCAB,
-                DR_TOKEN_ROW);
-    }
     return DR_OK;
 }
 
-/* ---- the walks, dry and real --------------------------------------------------------------- */
+/* ---- one picture's walk, dry and real ------------------------------------------------------ */
 
-static dr_status predict(dr_context *cx, dr_sampling *s, int step, const dr_tensor *context,
-                         float *latent)
+typedef struct walk {
+    dr_sampling *s;
+    const dr_sample_request *q;
+    const dr_sampling_watch *watch;
+    dr_sample_text text;
+    int64_t shape[3];    /* of the latent: h, w, channels */
+    size_t n;            /* its floats */
+    float *input, *pred; /* (n_texts,h,w,channels) */
+    float *noise;        /* as the latent */
+} walk;
+
+/* Host f32 to a tensor of any floating-point dtype and back; nothing when dry. */
+static dr_status put(dr_context *cx, const dr_tensor *t, const float *values)
 {
-    size_t n = dr_sampling_latent_elems(s);
-    dr_frame f = dr_frame_begin(cx);
-    dr_tensor x = dr_new(cx, f, 4, DR_DIMS(s->n_texts, s->h, s->w, s->channels));
-    dr_tensor pred = dr_new_like(cx, f, &x);
-    dr_tensor t = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(s->n_texts));
-    const float times[2] = {s->sampler.timestep[step], s->sampler.timestep[step]};
-    if (!cx->dry) {
-        dr_sampler_scale_input(&s->sampler, step, latent, s->input, n);
-        memcpy(s->input + (size_t)(s->n_texts - 1) * n, s->input, n * sizeof(float));
+    const size_t n = (size_t)dr_numel(t);
+    if (cx->dry || t->dtype == DR_F32) {
+        return dr_upload(cx, t, values);
     }
-    DR_TRY(dr_upload(cx, &x, s->input));
-    DR_TRY(dr_upload(cx, &t, times));
-    DR_TRY(dr_unet_forward(cx, s->unet_run, &x, &t, context, &pred));
-    DR_TRY(dr_download(cx, &pred, s->pred));
-    dr_frame_end(cx, f);
-    if (!cx->dry) {
-        if (s->n_texts == 2) {
-            dr_guide(s->pred, s->pred + n, s->o.cfg_scale, s->pred, n);
-        }
-        dr_sampler_step(&s->sampler, step, s->pred, latent, n);
-    }
-    return DR_OK;
+    void *converted = NULL;
+    DR_TRY(dr_try_calloc(n, dr_dtype_size(t->dtype), &converted));
+    dr_convert(converted, t->dtype, values, DR_F32, n);
+    const dr_status st = dr_upload(cx, t, converted);
+    free(converted);
+    return st;
 }
 
-/* s->ids, latent -> latent; one step when dry: all steps need the same. */
-static dr_status denoise(dr_context *cx, dr_sampling *s, const dr_sampling_prompt *p, float *latent)
+static dr_status get(dr_context *cx, const dr_tensor *t, float *values)
 {
-    int64_t rows = (int64_t)s->n_texts * s->net->o.n_rows;
-    int n_steps = cx->dry ? 1 : s->o.n_steps;
+    const size_t n = (size_t)dr_numel(t);
+    if (cx->dry || t->dtype == DR_F32) {
+        return dr_download(cx, t, values);
+    }
+    void *stored = NULL;
+    DR_TRY(dr_try_calloc(n, dr_dtype_size(t->dtype), &stored));
+    const dr_status st = dr_download(cx, t, stored);
+    if (st == DR_OK) {
+        dr_convert(values, DR_F32, stored, t->dtype, n);
+    }
+    free(stored);
+    return st;
+}
+
+static dr_status weigh(dr_context *cx, const walk *w, const dr_tensor *context)
+{
+    float *states = NULL;
+    if (cx->dry || !w->text.weighted) {
+        return DR_OK;
+    }
+    DR_TRY(dr_try_calloc((size_t)dr_numel(context), sizeof *states, (void **)&states));
+    dr_status st = get(cx, context, states);
+    if (st == DR_OK) {
+        dr_sample_text_weigh(&w->text, states, context->dim[2]);
+        st = put(cx, context, states);
+    }
+    free(states);
+    return st;
+}
+
+/* context (n_texts, 77 n_rows, width) of the texts */
+static dr_status encode_text(dr_context *cx, const walk *w, const dr_tensor *context)
+{
+    dr_network *net = w->s->net;
+    const int64_t rows = (int64_t)w->text.n_texts * w->text.n_rows;
     dr_frame f = dr_frame_begin(cx);
     dr_tensor ids = dr_new_typed(cx, f, DR_I32, 2, DR_DIMS(rows, DR_TOKEN_ROW));
-    dr_tensor context =
-        dr_new(cx, f, 3, DR_DIMS(s->n_texts, dr_context_length(s->net), s->net->clip.config.width));
-    DR_TRY(dr_upload(cx, &ids, s->ids));
-    DR_TRY(dr_text_states(cx, s->net, &ids, &context));
-    for (int i = 0; i < n_steps; i++) {
-        DR_TRY(predict(cx, s, i, &context, latent));
-        if (p->progress != NULL) {
-            p->progress(p->user, i + 1, n_steps);
+    dr_tensor states = dr_reshape(context, 3, DR_DIMS(rows, DR_TOKEN_ROW, context->dim[2]));
+    dr_status st = dr_upload(cx, &ids, w->text.ids);
+    if (st == DR_OK) {
+        st = dr_clip_forward(cx, net->clip_eval, &ids, &states);
+    }
+    dr_frame_end(cx, f);
+    return st == DR_OK ? weigh(cx, w, context) : st;
+}
+
+static dr_status call_unet(dr_context *cx, walk *w, int i, const dr_tensor *context, dr_frame f)
+{
+    const int64_t n_texts = w->text.n_texts;
+    const float t = w->s->sampler.timestep[i];
+    const float times[DR_SAMPLE_MAX_TEXTS] = {t, t};
+    dr_tensor x = dr_new(cx, f, 4, DR_DIMS(n_texts, w->shape[0], w->shape[1], w->shape[2]));
+    dr_tensor pred = dr_new_like(cx, f, &x);
+    dr_tensor steps = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(n_texts));
+    DR_TRY(put(cx, &x, w->input));
+    DR_TRY(dr_upload(cx, &steps, times));
+    DR_TRY(dr_unet_forward(cx, w->s->unet_run, &x, &steps, context, &pred));
+    return get(cx, &pred, w->pred);
+}
+
+/* Call i of the U-Net: w->pred, of all texts. */
+static dr_status predict(dr_context *cx, walk *w, int i, const dr_tensor *context,
+                         const float *latent)
+{
+    if (!cx->dry) {
+        dr_sampler_scale_input(&w->s->sampler, i, latent, w->input);
+        memcpy(w->input + (size_t)(w->text.n_texts - 1) * w->n, w->input, w->n * sizeof(float));
+    }
+    dr_frame f = dr_frame_begin(cx);
+    const dr_status st = call_unet(cx, w, i, context, f);
+    dr_frame_end(cx, f);
+    return st;
+}
+
+/* What call i predicted moves the latent on. */
+static void advance(walk *w, int i, float *latent)
+{
+    dr_sampler *sampler = &w->s->sampler;
+    const bool noisy = dr_sampler_wants_noise(sampler, i);
+    if (w->text.n_texts == 2) {
+        dr_guide(w->pred, w->pred + w->n, w->q->cfg_scale, w->pred, w->n);
+    }
+    if (noisy) {
+        dr_philox stream;
+        dr_philox_init(&stream, w->q->seed, DR_RANDOM_SAMPLE, (uint32_t)i + 1, 0);
+        dr_philox_normal(&stream, w->noise, w->n);
+        if (w->watch != NULL && w->watch->noise != NULL) {
+            w->watch->noise(w->watch->user, w->noise, w->n);
+        }
+    }
+    dr_sampler_step(sampler, i, w->pred, noisy ? w->noise : NULL, latent);
+}
+
+/* One call when dry: all of them need the same memory. */
+static dr_status denoise(dr_context *cx, walk *w, float *latent)
+{
+    const dr_sampling *s = w->s;
+    const int n_calls = cx->dry ? 1 : s->sampler.n_calls;
+    dr_frame f = dr_frame_begin(cx);
+    dr_tensor context = dr_new(cx, f, 3,
+                               DR_DIMS(w->text.n_texts, (int64_t)w->text.n_rows * DR_TOKEN_ROW,
+                                       s->net->clip.config.width));
+    dr_status st = encode_text(cx, w, &context);
+    for (int i = 0; st == DR_OK && i < n_calls; i++) {
+        st = predict(cx, w, i, &context, latent);
+        if (st == DR_OK && !cx->dry) {
+            advance(w, i, latent);
+        }
+        if (st == DR_OK && w->watch != NULL && w->watch->progress != NULL) {
+            w->watch->progress(w->watch->user, i + 1, n_calls);
         }
     }
     dr_frame_end(cx, f);
-    return DR_OK;
+    return st;
 }
 
-/* latent (h,w,channels), not scaled -> s->pixels */
-static dr_status decode(dr_context *cx, dr_sampling *s, const float *latent)
+/* The decoder's weights, read into the pool unless they have a place of their own. */
+static dr_status bind_vae(dr_context *cx, dr_sampling *s, dr_frame f)
+{
+    if (!s->o.vae_in_pool) {
+        return DR_OK;
+    }
+    dr_tensor values = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(s->vae_params.n_elems));
+    return cx->dry ? DR_OK
+                   : dr_device_load(s->net->o.backend->device, s->file, DR_PART_VAE, &s->vae_params,
+                                    values.data, NULL);
+}
+
+static dr_status run_decoder(dr_context *cx, dr_sampling *s, const dr_sample_request *q,
+                             const float *latent, float *pixels, dr_frame f)
+{
+    int64_t shape[3];
+    dr_sampling_shape(s, q, shape);
+    DR_TRY(bind_vae(cx, s, f));
+    dr_tensor z = dr_new(cx, f, 4, DR_DIMS(1, shape[0], shape[1], shape[2]));
+    dr_tensor image = dr_new(cx, f, 4, DR_DIMS(1, q->height, q->width, 3));
+    DR_TRY(put(cx, &z, latent));
+    DR_TRY(dr_autoencoder_decode(cx, &s->ae, &z, &image));
+    return get(cx, &image, pixels);
+}
+
+/* latent (h,w,channels), not scaled; pixels (height,width,3) */
+static dr_status decode(dr_context *cx, dr_sampling *s, const dr_sample_request *q,
+                        const float *latent, float *pixels)
 {
     dr_frame f = dr_frame_begin(cx);
-    dr_tensor z = dr_new(cx, f, 4, DR_DIMS(1, s->h, s->w, s->channels));
-    dr_tensor pixels = dr_new(cx, f, 4, DR_DIMS(1, s->o.height, s->o.width, 3));
-    DR_TRY(dr_upload(cx, &z, latent));
-    DR_TRY(dr_autoencoder_decode(cx, &s->ae, &z, &pixels));
-    DR_TRY(dr_download(cx, &pixels, s->pixels));
+    const dr_status st = run_decoder(cx, s, q, latent, pixels, f);
     dr_frame_end(cx, f);
-    return DR_OK;
+    return st;
 }
 
-/* The two walks follow each other in one pool, so the larger one sets its size. */
-static dr_status plan(dr_sampling *s)
+/* ---- planning ------------------------------------------------------------------------------ */
+
+/* Everything of a picture but its memory. */
+static dr_status walk_init(walk *w, dr_sampling *s, const dr_sample_request *q)
 {
-    const dr_sampling_prompt nothing = {0};
+    const dr_sample_text_options text = {.tokenizer = s->tokenizer,
+                                         .kind = s->tokenizer_kind,
+                                         .pad_with_end = s->o.as_sd_scripts,
+                                         .max_rows = s->o.max_rows};
+    const dr_sampler_options sampler = {.kind = q->sampler,
+                                        .prediction = s->prediction,
+                                        .n_steps = q->n_steps,
+                                        .karras = q->karras,
+                                        .as_sd_scripts = s->o.as_sd_scripts};
+    dr_sampler_deinit(&s->sampler);
+    DR_TRY(dr_sampler_init(&s->sampler, &sampler, &s->schedule));
+    DR_TRY(check_size("width", q->width, s->multiple));
+    DR_TRY(check_size("height", q->height, s->multiple));
+    *w = (walk){.s = s, .q = q, .n = dr_sampling_latent_elems(s, q)};
+    dr_sampling_shape(s, q, w->shape);
+    return dr_sample_text_encode(&text, q->prompt, q->cfg_scale > 1.0f ? q->negative_prompt : NULL,
+                                 &w->text);
+}
+
+dr_status dr_sampling_plan(dr_sampling *s, const dr_sample_request *q)
+{
+    walk *w = dr_xcalloc(1, sizeof *w);
     dr_context cx;
     dr_pool *dry = dr_pool_create_dry();
     dr_context_init(&cx, s->net->o.backend, dry, s->net->o.threads);
-    dr_status st = denoise(&cx, s, &nothing, NULL);
+    dr_status st = walk_init(w, s, q);
     if (st == DR_OK) {
-        st = decode(&cx, s, NULL);
+        st = denoise(&cx, w, NULL);
     }
-    s->work_bytes = dr_pool_peak_bytes(dry);
+    if (st == DR_OK) {
+        st = decode(&cx, s, q, NULL, NULL);
+    }
+    const size_t peak = dr_pool_peak_bytes(dry);
+    s->work_bytes = peak > s->work_bytes ? peak : s->work_bytes;
     dr_pool_destroy(dry);
+    free(w);
     return st;
 }
 
@@ -135,43 +273,45 @@ static dr_status plan(dr_sampling *s)
 dr_status dr_sampling_init(dr_sampling *s, dr_network *net, const dr_model_config *config,
                            const dr_sampling_options *o)
 {
-    *s = (dr_sampling){.o = *o, .net = net, .n_texts = o->cfg_scale > 1.0f ? 2 : 1};
+    *s = (dr_sampling){.o = *o,
+                       .net = net,
+                       .prediction = config->v_prediction ? DR_PREDICT_V : DR_PREDICT_EPSILON,
+                       .tokenizer_kind = config->v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1};
     dr_arena_init(&s->arena);
     dr_params_init(&s->vae_params, &s->arena);
     dr_schedule_init(&s->schedule);
-    DR_TRY(dr_sampler_init(&s->sampler, o->sampler,
-                           config->v_prediction ? DR_PREDICT_V : DR_PREDICT_EPSILON, o->n_steps,
-                           &s->schedule));
+    if (o->zero_terminal_snr) {
+        dr_schedule_zero_terminal_snr(&s->schedule);
+    }
     DR_TRY(dr_autoencoder_config_check(&config->vae));
     dr_autoencoder_init(&s->ae, &config->vae, &s->vae_params, false, true);
     DR_TRY(check_model(s, config));
-    DR_TRY(check_size("width", o->width, dr_sampling_multiple(config)));
-    DR_TRY(check_size("height", o->height, dr_sampling_multiple(config)));
-    s->w = o->width / dr_autoencoder_factor(&s->ae);
-    s->h = o->height / dr_autoencoder_factor(&s->ae);
-    s->channels = dr_autoencoder_channels(&s->ae);
-    s->tokenizer = dr_tokenizer_create(config->v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
+    s->multiple = dr_sampling_multiple(config);
+    s->tokenizer = dr_tokenizer_create(s->tokenizer_kind);
     s->unet_run = dr_unet_run_create(&net->unet, (dr_unet_options){.train = false});
     dr_params_bind_dry(&s->vae_params, DR_F32, false);
-    if (net->values == NULL) {
+    if (net->values == NULL && !net->o.train) {
         dr_params_bind_dry(&net->text_params, DR_F32, false);
         dr_params_bind_dry(&net->unet_params, DR_F32, false);
     }
-    return plan(s);
+    return DR_OK;
 }
 
-dr_status dr_sampling_load(dr_sampling *s, const dr_model_file *file)
+dr_status dr_sampling_open(dr_sampling *s, const dr_model_file *file, dr_pool *pool)
 {
     const dr_device *device = s->net->o.backend->device;
-    size_t n = dr_sampling_latent_elems(s) * (size_t)s->n_texts;
-    DR_TRY(device->alloc(dr_sampling_vae_bytes(s), &s->vae_values));
-    DR_TRY(dr_pool_create(device, s->work_bytes, &s->pool));
-    s->ids = dr_xcalloc((size_t)(s->n_texts * s->net->o.n_rows) * DR_TOKEN_ROW, sizeof *s->ids);
-    DR_TRY(dr_try_calloc(n, sizeof(float), (void **)&s->input));
-    DR_TRY(dr_try_calloc(n, sizeof(float), (void **)&s->pred));
-    DR_TRY(
-        dr_try_calloc((size_t)(s->o.width * s->o.height * 3), sizeof(float), (void **)&s->pixels));
-    return dr_device_load(device, file, DR_PART_VAE, &s->vae_params, s->vae_values, NULL);
+    s->file = file;
+    if (!s->o.vae_in_pool) {
+        DR_TRY(device->alloc(dr_sampling_vae_bytes(s), &s->vae_values));
+        DR_TRY(dr_device_load(device, file, DR_PART_VAE, &s->vae_params, s->vae_values, NULL));
+    }
+    if (pool != NULL) {
+        DR_CHECK(dr_pool_capacity_bytes(pool) >= s->work_bytes, "the pool is too small");
+        s->pool = pool;
+        return DR_OK;
+    }
+    s->owns_pool = true;
+    return dr_pool_create(device, s->work_bytes, &s->pool);
 }
 
 void dr_sampling_deinit(dr_sampling *s)
@@ -179,16 +319,15 @@ void dr_sampling_deinit(dr_sampling *s)
     if (s->net == NULL) {
         return;
     }
-    dr_pool_destroy(s->pool);
+    if (s->owns_pool) {
+        dr_pool_destroy(s->pool);
+    }
     s->net->o.backend->device->free(s->vae_values);
+    dr_sampler_deinit(&s->sampler);
     dr_unet_run_destroy(s->unet_run);
     dr_tokenizer_destroy(s->tokenizer);
     dr_params_deinit(&s->vae_params);
     dr_arena_deinit(&s->arena);
-    free(s->ids);
-    free(s->input);
-    free(s->pred);
-    free(s->pixels);
     *s = (dr_sampling){0};
 }
 
@@ -197,60 +336,76 @@ size_t dr_sampling_vae_bytes(const dr_sampling *s)
     return (size_t)s->vae_params.n_elems * sizeof(float);
 }
 
-size_t dr_sampling_latent_elems(const dr_sampling *s)
+void dr_sampling_shape(const dr_sampling *s, const dr_sample_request *q, int64_t shape[3])
 {
-    return (size_t)(s->h * s->w * s->channels);
+    const int64_t factor = dr_autoencoder_factor(&s->ae);
+    shape[0] = q->height / factor;
+    shape[1] = q->width / factor;
+    shape[2] = dr_autoencoder_channels(&s->ae);
+}
+
+size_t dr_sampling_latent_elems(const dr_sampling *s, const dr_sample_request *q)
+{
+    int64_t shape[3];
+    dr_sampling_shape(s, q, shape);
+    return (size_t)(shape[0] * shape[1] * shape[2]);
 }
 
 /* ---- one picture --------------------------------------------------------------------------- */
 
-void dr_sampling_noise(const dr_sampling *s, uint64_t seed, float *latent)
+void dr_sampling_noise(const dr_sampling *s, const dr_sample_request *q, float *latent)
 {
     dr_philox stream;
-    dr_philox_init(&stream, seed, DR_RANDOM_SAMPLE, 0, 0);
-    dr_philox_normal(&stream, latent, dr_sampling_latent_elems(s));
+    dr_philox_init(&stream, q->seed, DR_RANDOM_SAMPLE, 0, 0);
+    dr_philox_normal(&stream, latent, dr_sampling_latent_elems(s, q));
 }
 
-static dr_status fill_ids(dr_sampling *s, const char *what, const char *text, int index)
+static bool all_finite(const float *x, size_t n)
 {
-    int n_rows = s->net->o.n_rows;
-    int length = n_rows * (DR_TOKEN_ROW - 2);
-    dr_token_rows rows;
-    dr_status st = dr_tokenizer_encode_padded(s->tokenizer, text, strlen(text), length, &rows);
-    if (st != DR_OK) {
-        return dr_error_prefix(st, "%s", what);
-    }
-    if (rows.truncated) {
-        dr_warn("%s: %zu tokens, only the first %d are used; --max_token_length takes up to %d",
-                what, rows.n_tokens, length, DR_TOKEN_MAX_ROWS * (DR_TOKEN_ROW - 2));
-    }
-    size_t n = (size_t)n_rows * DR_TOKEN_ROW;
-    memcpy(s->ids + (size_t)index * n, rows.ids, n * sizeof *s->ids);
-    return DR_OK;
-}
-
-dr_status dr_sampling_run(dr_sampling *s, const dr_sampling_prompt *p, float *latent)
-{
-    size_t n = dr_sampling_latent_elems(s);
-    dr_context cx;
-    if (s->n_texts == 2) {
-        DR_TRY(fill_ids(s, "negative prompt", p->negative_prompt, 0));
-    }
-    DR_TRY(fill_ids(s, "prompt", p->prompt, s->n_texts - 1));
     for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static dr_status run(walk *w, float *latent)
+{
+    dr_sampling *s = w->s;
+    const size_t all = w->n * (size_t)w->text.n_texts;
+    dr_context cx;
+    DR_TRY(dr_try_calloc(all, sizeof(float), (void **)&w->input));
+    DR_TRY(dr_try_calloc(all, sizeof(float), (void **)&w->pred));
+    DR_TRY(dr_try_calloc(w->n, sizeof(float), (void **)&w->noise));
+    DR_TRY(dr_sampler_begin(&s->sampler, w->n));
+    for (size_t i = 0; i < w->n; i++) {
         latent[i] *= s->sampler.init_noise_sigma;
     }
     dr_context_init(&cx, s->net->o.backend, s->pool, s->net->o.threads);
-    DR_TRY(denoise(&cx, s, p, latent));
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(latent[i])) {
-            DR_FAIL(DR_NUMERIC,
-                    "sampling \"%s\" ended in NaN or infinity: the model's weights are damaged, or "
-                    "its prediction type is not \"%s\"",
-                    p->prompt, dr_prediction_name(s->sampler.prediction));
-        }
+    return denoise(&cx, w, latent);
+}
+
+dr_status dr_sampling_run(dr_sampling *s, const dr_sample_request *q,
+                          const dr_sampling_watch *watch, float *latent)
+{
+    walk *w = dr_xcalloc(1, sizeof *w);
+    dr_status st = walk_init(w, s, q);
+    if (st == DR_OK) {
+        w->watch = watch;
+        st = run(w, latent);
     }
-    return DR_OK;
+    if (st == DR_OK && !all_finite(latent, w->n)) {
+        st = dr_error_set(DR_NUMERIC, __FILE__, __LINE__,
+                          "sampling \"%s\" ended in NaN or infinity: the model's weights are "
+                          "damaged, or its prediction type is not \"%s\"",
+                          q->prompt, dr_prediction_name(s->prediction));
+    }
+    free(w->input);
+    free(w->pred);
+    free(w->noise);
+    free(w);
+    return st;
 }
 
 /* -1..1 to 0..255, rounding half to even as numpy does */
@@ -261,24 +416,41 @@ static unsigned char to_byte(float x)
     return (unsigned char)lrintf(v * 255.0f);
 }
 
-dr_status dr_sampling_decode(dr_sampling *s, const float *latent, dr_image *out)
+static dr_status picture_of(dr_sampling *s, const dr_sample_request *q, const float *latent,
+                            float *scaled, float *pixels, dr_image *out)
 {
+    const size_t n = (size_t)(q->width * q->height * 3);
     const float scale = (float)dr_autoencoder_scale(&s->ae);
     dr_context cx;
-    for (size_t i = 0; i < dr_sampling_latent_elems(s); i++) {
-        s->input[i] = latent[i] / scale;
+    for (size_t i = 0; i < dr_sampling_latent_elems(s, q); i++) {
+        scaled[i] = latent[i] / scale;
     }
     dr_context_init(&cx, s->net->o.backend, s->pool, s->net->o.threads);
-    DR_TRY(decode(&cx, s, s->input));
-    size_t n = (size_t)(s->o.width * s->o.height * 3);
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(s->pixels[i])) {
-            DR_FAIL(DR_NUMERIC, "the VAE's decoder gave NaN or infinity: try another one (--vae)");
-        }
+    DR_TRY(decode(&cx, s, q, scaled, pixels));
+    if (!all_finite(pixels, n)) {
+        DR_FAIL(DR_NUMERIC, "the VAE's decoder gave NaN or infinity: try another one (--vae)");
     }
-    DR_TRY(dr_image_alloc(out, (int)s->o.width, (int)s->o.height));
+    DR_TRY(dr_image_alloc(out, (int)q->width, (int)q->height));
     for (size_t i = 0; i < n; i++) {
-        out->pixels[i] = to_byte(s->pixels[i]);
+        out->pixels[i] = to_byte(pixels[i]);
     }
     return DR_OK;
+}
+
+dr_status dr_sampling_decode(dr_sampling *s, const dr_sample_request *q, const float *latent,
+                             dr_image *out)
+{
+    const size_t n = (size_t)(q->width * q->height * 3);
+    float *scaled = NULL;
+    float *pixels = NULL;
+    dr_status st = dr_try_calloc(dr_sampling_latent_elems(s, q), sizeof *scaled, (void **)&scaled);
+    if (st == DR_OK) {
+        st = dr_try_calloc(n, sizeof *pixels, (void **)&pixels);
+    }
+    if (st == DR_OK) {
+        st = picture_of(s, q, latent, scaled, pixels, out);
+    }
+    free(scaled);
+    free(pixels);
+    return st;
 }

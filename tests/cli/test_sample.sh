@@ -26,7 +26,7 @@ expect 64 '--prompt is missing' sample --output_dir "$work/o"
 expect 64 '--output_dir is missing' sample --prompt a
 expect 64 "found 'word'" sample --prompt a word --output_dir "$work/o"
 expect 64 'did you mean --prompt?' sample --promtp a --output_dir "$work/o"
-expect 64 "--sampler: found 'dpm', expected one of ddim, euler" \
+expect 64 "--sampler: found 'dpm', expected one of ddim, pndm, lms, euler, euler_a" \
     sample --prompt a --output_dir "$work/o" --sampler dpm
 expect 64 'width: found 100, expected a multiple of 64 for this model, such as 64' \
     sample --prompt a --output_dir "$work/o" --width 100
@@ -35,6 +35,10 @@ expect 64 'height: found 8, expected a multiple of 64 for this model, such as 64
 expect 64 '--steps: found 0' sample --prompt a --output_dir "$work/o" --steps 0
 expect 64 'sampling steps: 1000, expected 1 to 999' \
     sample --prompt a --output_dir "$work/o" --steps 1000
+expect 64 'Karras sigmas with the sampler euler_a' \
+    sample --prompt a --output_dir "$work/o" --sampler euler_a --karras
+expect 64 'sampling steps: 3, expected 4 to 1000 with pndm' \
+    sample --prompt a --output_dir "$work/o" --sampler pndm --steps 3 --compat sd-scripts
 expect 64 '--max_token_length: found' \
     sample --prompt a --output_dir "$work/o" --max_token_length 100
 expect 64 '--clip_skip 9' sample --prompt a --output_dir "$work/o" --clip_skip 9
@@ -54,6 +58,30 @@ expect 65 'UTF-8' sample --prompt "$(printf 'a\377b')" --output_dir "$work/o"
 expect 65 'the file is empty' sample --prompt a --output_dir "$work/o" --latents_in "$work/file"
 same 0 "$(count o)" 'number of pictures after errors'
 
+# --- files of prompts ---
+printf 'a dog --w 64 --h 64 --d -5\n' >"$work/seed.txt"
+printf 'a dog --ss dpm3\n' >"$work/sampler.txt"
+printf '# nothing\n\n' >"$work/empty.txt"
+printf '[prompt]\nwidth = "64"\n[[prompt.subset]]\nprompt = "a"\n' >"$work/kind.toml"
+printf '{"prompt": "a"}' >"$work/object.json"
+from_file() {
+    sample --sample_prompts "$work/$1" --output_dir "$work/o"
+}
+expect 65 "seed.txt:1: seed: found -5, expected 0 to" from_file seed.txt
+expect 65 'sampler.txt:1: sampler "dpm3": expected one of ddim|' from_file sampler.txt
+expect 65 'empty.txt: the file has no prompt' from_file empty.txt
+expect 65 'kind.toml: prompt 1: width: found text, expected a whole number' from_file kind.toml
+expect 65 'object.json: the document: found a table, expected a list of prompts' from_file object.json
+expect 64 'ends in .txt, .toml or .json' from_file kind.yaml
+expect 71 'none.txt: cannot open' from_file none.txt
+expect 64 '--prompt and --sample_prompts: give one of them' \
+    sample --prompt a --sample_prompts "$work/seed.txt" --output_dir "$work/o"
+printf 'a dog --w 70 --h 64 --s 1\na cat --w 64 --h 128 --s 1 --xx 3\n' >"$work/two.txt"
+expect 0 '--xx is not known here' sample --sample_prompts "$work/two.txt" --output_dir "$work/two"
+same 2 "$(count two)" 'pictures of two prompts of a file'
+expect 64 'picture 1 differs in its size' sample --sample_prompts "$work/two.txt" \
+    --output_dir "$work/o" --latents_out "$work/l.safetensors"
+
 # --- pictures ---
 expect 0 'needs ' sample --prompt 'ein Schloß, 日本語' --output_dir "$work/one" --steps 1 \
     --num_cpu_threads_per_process 1
@@ -63,7 +91,7 @@ expect 0 '00003_10.png' sample --prompt a --prompt b --n 2 --output_dir "$work/f
 same 4 "$(count four)" 'pictures of two prompts, two each'
 expect 0 '' test -s "$work/grid.png"
 expect 0 '' sample --prompt '' --cfg_scale 1 --output_dir "$work/plain"
-expect 0 'only the first 75 are used' sample --prompt "$(printf 'dog %.0s' $(seq 100))" \
+expect 0 'only the first 75 are used' sample --max_token_length 75 --prompt "$(printf 'dog %.0s' $(seq 100))" \
     --output_dir "$work/long" --steps 1
 expect 0 '' sample --prompt "$(printf 'dog %.0s' $(seq 100))" --output_dir "$work/long" --steps 1 \
     --max_token_length 150

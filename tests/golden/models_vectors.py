@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Golden vectors of the text encoder, the autoencoders, the noise schedule and the samplers.
 
-Peers: transformers CLIPTextModel, diffusers AutoencoderKL, AutoencoderTiny, DDIMScheduler,
-EulerDiscreteScheduler, torch. Networks run in f64 with the weights of tests/support/golden_input.h.
+Peers: transformers CLIPTextModel, diffusers AutoencoderKL, AutoencoderTiny, all schedulers
+that sd-scripts samples with, torch. Networks run in f64 with the weights of tests/support/golden_input.h.
 Writes data/models_vectors.h and data/diffusion_vectors.h beside this script. The vectors of the
 real TAESD weights need the folder of test material in DR_SHARED.
 
@@ -11,6 +11,7 @@ Run: python tests/golden/models_vectors.py
 import math
 import os
 import pathlib
+import sys
 
 import diffusers
 import numpy as np
@@ -19,6 +20,8 @@ import transformers
 from safetensors.torch import load_file
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "interop"))
+import sd_schedulers
 MASK = 0xFFFFFFFFFFFFFFFF
 
 
@@ -232,14 +235,8 @@ def schedule_vectors():
 SAMPLE = 7  # numbers per latent
 
 
-def sampler_case(kind, prediction, steps):
-    common = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-                  prediction_type=prediction)
-    if kind == "ddim":
-        s = diffusers.DDIMScheduler(steps_offset=1, set_alpha_to_one=False, clip_sample=False,
-                                    timestep_spacing="leading", **common)
-    else:
-        s = diffusers.EulerDiscreteScheduler(timestep_spacing="linspace", **common)
+def sampler_case(kind, prediction, steps, sd_scripts=True, karras=False, zero_snr=False):
+    s = sd_schedulers.make(kind, prediction, sd_scripts, karras, zero_snr)
     s.set_timesteps(steps)
     start = float(s.init_noise_sigma)
     x = fill("sampler.noise", (SAMPLE,)).float() * s.init_noise_sigma
@@ -247,27 +244,39 @@ def sampler_case(kind, prediction, steps):
     for i, t in enumerate(s.timesteps):
         scaled.append(float(s.scale_model_input(x, t)[0]))
         output = fill("sampler.output.%d" % i, (SAMPLE,)).float()
+        sd_schedulers.draw_from(kind, lambda shape, key="sampler.noise.%d" % i: fill(key, shape).float())
         x = s.step(output, t, x).prev_sample
-    return """    {.kind = "%s", .prediction = "%s", .steps = %d, .init = %r,
+    flags = "".join(", .%s = true" % n for n, on in
+                    (("as_sd_scripts", sd_scripts), ("karras", karras), ("zero_snr", zero_snr)) if on)
+    return """    {.kind = "%s", .prediction = "%s", .steps = %d%s, .calls = %d, .init = %r,
      .timesteps = {%s},
      .scaled = {%s},
      .final = {%s}},
-""" % (kind, prediction, steps, start, numbers(s.timesteps), numbers(scaled), numbers(x))
+""" % (kind, prediction, steps, flags, len(scaled), start, numbers(s.timesteps), numbers(scaled), numbers(x))
 
 
 def sampler_vectors():
     cases = ""
-    for kind in ("ddim", "euler"):
-        for prediction in ("epsilon", "v_prediction"):
-            for steps in (1, 7, 12):
+    for prediction in ("epsilon", "v_prediction"):
+        for kind in sd_schedulers.CLASSES:
+            for steps in (4 if kind == "pndm" else 1, 7, 16):
                 cases += sampler_case(kind, prediction, steps)
-    return """/* Model output of step i: golden fill of "sampler.output.<i>"; start: "sampler.noise" * init. */
+            if kind not in ("ddim", "pndm", "euler_a"):
+                cases += sampler_case(kind, prediction, 8, karras=True)
+        for kind in ("ddim", "pndm"):
+            for steps in (1, 2, 12):
+                cases += sampler_case(kind, prediction, steps, sd_scripts=False)
+    for kind in ("ddim", "euler", "euler_a", "dpmsolver++"):
+        cases += sampler_case(kind, "v_prediction", 8, sd_scripts=False, zero_snr=True)
+    return """/* Model output of call i: golden fill of "sampler.output.<i>"; start: "sampler.noise" * init; noise
+ * of call i: "sampler.noise.<i>". */
 enum { GOLDEN_SAMPLE = %d };
 static const struct {
     const char *kind, *prediction;
-    int steps;
-    double init, timesteps[12];
-    double scaled[12]; /* first number of the scaled model input of each step */
+    int steps, calls;
+    bool as_sd_scripts, karras, zero_snr;
+    double init, timesteps[32];
+    double scaled[32]; /* first number of the scaled model input of each call */
     double final[GOLDEN_SAMPLE];
 } golden_samplers[] = {
 %s};
@@ -278,7 +287,7 @@ def write(name, text):
     head = "/* Written by tests/golden/models_vectors.py with torch %s, diffusers %s,\n" % (
         torch.__version__.split("+")[0], diffusers.__version__)
     head += " * transformers %s. Do not edit. */\n" % transformers.__version__
-    head += "/* clang-format off */\n#include <stdint.h>\n\n"
+    head += "/* clang-format off */\n#include <stdbool.h>\n#include <stdint.h>\n\n"
     (HERE / "data" / name).write_text(head + text)
 
 

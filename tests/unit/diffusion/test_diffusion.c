@@ -102,64 +102,115 @@ static double largest(const double *v)
     return most;
 }
 
-static void check_sampler(size_t c, const dr_schedule *schedule)
+static void fill_of_call(const char *what, int i, float *out)
 {
-    dr_sampler_kind kind;
-    dr_prediction prediction;
+    char key[40];
+    (void)snprintf(key, sizeof key, "sampler.%s.%d", what, i);
+    fill_f32(key, out);
+}
+
+/* All calls of a case; returns the error of the worst number, relative to the largest. */
+static double walk(size_t c, dr_sampler *s, float *x)
+{
+    const double size = largest(golden_samplers[c].final);
+    double worst = 0.0;
+    for (int i = 0; i < s->n_calls; i++) {
+        float output[GOLDEN_SAMPLE];
+        float noise[GOLDEN_SAMPLE];
+        float scaled[GOLDEN_SAMPLE];
+        assert_at_most(fabs((double)s->timestep[i] - golden_samplers[c].timesteps[i]), 2e-4);
+        dr_sampler_scale_input(s, i, x, scaled);
+        worst = fmax(worst, fabs((double)scaled[0] - golden_samplers[c].scaled[i]) / size);
+        fill_of_call("output", i, output);
+        fill_of_call("noise", i, noise);
+        dr_sampler_step(s, i, output, dr_sampler_wants_noise(s, i) ? noise : NULL, x);
+    }
+    for (int k = 0; k < GOLDEN_SAMPLE; k++) {
+        worst = fmax(worst, fabs((double)x[k] - golden_samplers[c].final[k]) / size);
+    }
+    return worst;
+}
+
+static double check_sampler(size_t c, const dr_schedule *schedule)
+{
+    dr_sampler_options o = {.n_steps = golden_samplers[c].steps,
+                            .karras = golden_samplers[c].karras,
+                            .as_sd_scripts = golden_samplers[c].as_sd_scripts};
     static dr_sampler s;
-    assert_ok(dr_sampler_kind_from_name(golden_samplers[c].kind, &kind));
-    assert_ok(dr_prediction_from_name(golden_samplers[c].prediction, &prediction));
-    assert_ok(dr_sampler_init(&s, kind, prediction, golden_samplers[c].steps, schedule));
-    assert_at_most(fabs((double)s.init_noise_sigma / golden_samplers[c].init - 1.0), 1e-7);
     float x[GOLDEN_SAMPLE];
+    assert_ok(dr_sampler_kind_from_name(golden_samplers[c].kind, &o.kind));
+    assert_ok(dr_prediction_from_name(golden_samplers[c].prediction, &o.prediction));
+    assert_ok(dr_sampler_init(&s, &o, schedule));
+    assert_int_equal(s.n_calls, golden_samplers[c].calls);
+    assert_at_most(fabs((double)s.init_noise_sigma / golden_samplers[c].init - 1.0), 1e-7);
+    assert_ok(dr_sampler_begin(&s, GOLDEN_SAMPLE));
     fill_f32("sampler.noise", x);
     for (int k = 0; k < GOLDEN_SAMPLE; k++) {
         x[k] *= s.init_noise_sigma;
     }
-    const double size = largest(golden_samplers[c].final);
-    for (int i = 0; i < s.n_steps; i++) {
-        char key[40];
-        float output[GOLDEN_SAMPLE];
-        float scaled[GOLDEN_SAMPLE];
-        assert_true((double)s.timestep[i] == golden_samplers[c].timesteps[i]);
-        dr_sampler_scale_input(&s, i, x, scaled, GOLDEN_SAMPLE);
-        assert_at_most(fabs((double)scaled[0] - golden_samplers[c].scaled[i]) / size,
-                       sampler_limit);
-        (void)snprintf(key, sizeof key, "sampler.output.%d", i);
-        fill_f32(key, output);
-        dr_sampler_step(&s, i, output, x, GOLDEN_SAMPLE);
-    }
-    for (int k = 0; k < GOLDEN_SAMPLE; k++) {
-        assert_at_most(fabs((double)x[k] - golden_samplers[c].final[k]) / size, sampler_limit);
-    }
+    const double error = walk(c, &s, x);
+    dr_sampler_deinit(&s);
+    return error;
 }
 
 static void samplers_follow_diffusers(void **state)
 {
     (void)state;
-    static dr_schedule schedule;
-    dr_schedule_init(&schedule);
+    static dr_schedule plain;
+    static dr_schedule to_noise;
+    dr_schedule_init(&plain);
+    dr_schedule_init(&to_noise);
+    dr_schedule_zero_terminal_snr(&to_noise);
     for (size_t c = 0; c < sizeof golden_samplers / sizeof *golden_samplers; c++) {
-        check_sampler(c, &schedule);
+        const double error = check_sampler(c, golden_samplers[c].zero_snr ? &to_noise : &plain);
+        if (error > sampler_limit) {
+            fail_msg("%s %s, %d steps: %g", golden_samplers[c].kind, golden_samplers[c].prediction,
+                     golden_samplers[c].steps, error);
+        }
     }
 }
 
-static void step_counts_and_names_are_checked(void **state)
+static dr_status try_sampler(dr_sampler_kind kind, int n_steps, bool karras, bool as_sd_scripts)
 {
-    (void)state;
     static dr_schedule schedule;
     static dr_sampler s;
-    dr_sampler_kind kind;
     dr_schedule_init(&schedule);
-    assert_error(dr_sampler_init(&s, DR_SAMPLER_DDIM, DR_PREDICT_V, 1000, &schedule), DR_INVALID,
-                 "expected 1 to 999");
-    assert_error(dr_sampler_init(&s, DR_SAMPLER_EULER, DR_PREDICT_V, 0, &schedule), DR_INVALID,
-                 "steps: 0");
-    assert_ok(dr_sampler_init(&s, DR_SAMPLER_DDIM, DR_PREDICT_V, 999, &schedule));
-    assert_true(s.timestep[0] == 999.0f && s.timestep[998] == 1.0f);
-    assert_ok(dr_sampler_init(&s, DR_SAMPLER_EULER, DR_PREDICT_V, 1000, &schedule));
-    assert_true(s.timestep[0] == 999.0f && s.timestep[999] == 0.0f);
+    return dr_sampler_init(&s,
+                           &(dr_sampler_options){.kind = kind,
+                                                 .prediction = DR_PREDICT_V,
+                                                 .n_steps = n_steps,
+                                                 .karras = karras,
+                                                 .as_sd_scripts = as_sd_scripts},
+                           &schedule);
+}
+
+static void step_counts_are_checked(void **state)
+{
+    (void)state;
+    assert_error(try_sampler(DR_SAMPLER_DDIM, 1000, false, false), DR_INVALID, "1 to 999");
+    assert_ok(try_sampler(DR_SAMPLER_DDIM, 999, false, false));
+    assert_ok(try_sampler(DR_SAMPLER_DDIM, 1000, false, true));
+    assert_error(try_sampler(DR_SAMPLER_EULER, 0, false, true), DR_INVALID, "steps: 0");
+    assert_ok(try_sampler(DR_SAMPLER_HEUN, 1000, false, true));
+    assert_error(try_sampler(DR_SAMPLER_PNDM, 3, false, true), DR_INVALID, "4 to 1000 with pndm");
+    assert_error(try_sampler(DR_SAMPLER_DPMSOLVER_PP, 1000, false, true), DR_INVALID, "1 to 999");
+    assert_error(try_sampler(DR_SAMPLER_EULER_A, 9, true, true), DR_INVALID, "Karras");
+}
+
+static void names(void **state)
+{
+    (void)state;
+    dr_sampler_kind kind;
+    const char *const *name = (const char *const[]){
+        "ddim",    "pndm",      "lms",       "euler",       "euler_a",   "heun",
+        "dpm_2",   "dpm_2_a",   "dpmsolver", "dpmsolver++", "dpmsingle", "k_lms",
+        "k_euler", "k_euler_a", "k_dpm_2",   "k_dpm_2_a",   NULL};
+    for (; *name != NULL; name++) {
+        assert_ok(dr_sampler_kind_from_name(*name, &kind));
+    }
+    assert_string_equal(dr_sampler_title(kind), "DPM2 a");
     assert_error(dr_sampler_kind_from_name("dpm", &kind), DR_INVALID, "\"dpm\"");
+    assert_error(dr_sampler_kind_from_name("k_ddim", &kind), DR_INVALID, "\"k_ddim\"");
 }
 
 static void guidance_moves_away_from_unconditional(void **state)
@@ -179,7 +230,8 @@ int main(void)
         cmocka_unit_test(snr_and_sigma),
         cmocka_unit_test(targets_belong_to_noisy_latents),
         cmocka_unit_test(samplers_follow_diffusers),
-        cmocka_unit_test(step_counts_and_names_are_checked),
+        cmocka_unit_test(step_counts_are_checked),
+        cmocka_unit_test(names),
         cmocka_unit_test(guidance_moves_away_from_unconditional),
     };
     return DR_TEST_MAIN("diffusion", tests);
