@@ -149,9 +149,6 @@ static dr_status find_program(dr_launch_plan *p, const dr_launch_facts *f, const
     if (f->can_run(dr_str_get(path))) {
         return DR_OK;
     }
-    if (strcmp(trainers[i], "train_network") == 0) {
-        DR_FAIL(DR_UNSUPPORTED, "train_network is not available yet; available: train_db");
-    }
     DR_FAIL(DR_IO, "%s: there is no such program; build it beside dreamrun (cmake --build)",
             dr_str_get(path));
 }

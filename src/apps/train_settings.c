@@ -1,5 +1,6 @@
 #include "apps/train_settings.h"
 
+#include "apps/network_settings.h"
 #include "apps/objective_settings.h"
 #include "apps/option_facts.h"
 #include "base/file.h"
@@ -177,7 +178,9 @@ static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
 {
     DR_TRY(dr_options_optimizer(o, &c->optimizer));
     c->lr = dr_opt_float(o, DR_OPT_learning_rate);
-    c->lr_text_encoder = dr_opt_float_or(o, DR_OPT_learning_rate_te, c->lr);
+    c->lr_text_encoder = o->program == DR_PROGRAM_TRAIN_DB
+                             ? dr_opt_float_or(o, DR_OPT_learning_rate_te, c->lr)
+                             : c->lr;
     c->max_grad_norm = dr_opt_float(o, DR_OPT_max_grad_norm);
     const char *schedule = dr_opt_str(o, DR_OPT_lr_scheduler);
     if (!dr_lr_kind_from_name(schedule, &c->lr_kind)) {
@@ -206,10 +209,11 @@ static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
 
 static void save_settings(const dr_options *o, dr_train_config *c)
 {
-    const char *format = dr_opt_str(o, DR_OPT_save_model_as);
+    const bool lora = o->program == DR_PROGRAM_TRAIN_NETWORK;
+    const char *format = lora ? NULL : dr_opt_str(o, DR_OPT_save_model_as);
     const char *precision = dr_opt_str(o, DR_OPT_save_precision);
     c->save_as_given = format != NULL && dr_save_format_from_name(format, &c->save_format);
-    c->use_safetensors = dr_opt_flag(o, DR_OPT_use_safetensors);
+    c->use_safetensors = !lora && dr_opt_flag(o, DR_OPT_use_safetensors);
     c->save_dtype = precision == NULL || strcmp(precision, "float") == 0 ? DR_F32
                     : strcmp(precision, "fp16") == 0                     ? DR_F16
                                                                          : DR_BF16;
@@ -221,7 +225,9 @@ static void save_settings(const dr_options *o, dr_train_config *c)
 
 static void run_settings(const dr_options *o, dr_train_config *c)
 {
-    int64_t stop = dr_opt_int_or(o, DR_OPT_stop_text_encoder_training, DR_TRAIN_TO_THE_END);
+    int64_t stop = o->program == DR_PROGRAM_TRAIN_DB
+                       ? dr_opt_int_or(o, DR_OPT_stop_text_encoder_training, DR_TRAIN_TO_THE_END)
+                       : DR_TRAIN_TO_THE_END;
     const char *progress = dr_opt_str(o, DR_OPT_progress);
     c->model = (dr_model_open_options){
         .path = dr_opt_str(o, DR_OPT_pretrained_model_name_or_path),
@@ -292,6 +298,9 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     dr_status st = dr_settings_data(o, texts, c);
     if (st == DR_OK) {
         st = optimizer_settings(o, c);
+    }
+    if (st == DR_OK && o->program == DR_PROGRAM_TRAIN_NETWORK) {
+        st = dr_network_settings(o, &texts->arena, c);
     }
     dr_settings_objective(o, c);
     run_settings(o, c);

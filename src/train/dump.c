@@ -264,10 +264,11 @@ dr_status dr_dump_write(dr_dump *d, const dr_dump_step *s)
     join_leaves(d);
     if (st == DR_OK && s->gradients != NULL) {
         const dr_device *device = s->gradients->o.backend->device;
-        st = add_gradients(d, "unet.", s->gradients->trained[DR_PART_UNET].set, device);
+        const bool lora = s->gradients->lora != NULL; /* its names say where they belong */
+        st = add_gradients(d, lora ? "" : "unet.", s->gradients->trained[DR_PART_UNET].set, device);
         if (st == DR_OK) {
-            st = add_gradients(d, "text_encoder.", s->gradients->trained[DR_PART_TEXT_ENCODER].set,
-                               device);
+            st = add_gradients(d, lora ? "" : "text_encoder.",
+                               s->gradients->trained[DR_PART_TEXT_ENCODER].set, device);
         }
     }
     if (st == DR_OK) {

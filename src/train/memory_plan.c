@@ -143,8 +143,7 @@ static dr_status check_fits(const dr_run *r, const memory_plan *p, const char *t
 dr_status dr_run_plan_memory(dr_run *r)
 {
     size_t peak = 0;
-    dr_params_bind_dry(&r->net.text_params, DR_F32, r->net.o.train_text_encoder);
-    dr_params_bind_dry(&r->net.unet_params, DR_F32, true);
+    dr_network_bind_dry(&r->net);
     DR_TRY(activation_peak(r, &peak));
     DR_TRY(update_peak(r, &peak));
     const memory_plan p = {

@@ -19,19 +19,18 @@ static int64_t largest_segment(const dr_params *set)
     return most;
 }
 
-/* The trained part is [text encoder | U-Net], or the U-Net alone. */
-static void choose_trained(dr_network *n)
+/* The trained part is [text encoder | U-Net], or one of them alone. */
+static void place_trained(dr_network *n)
 {
     int64_t largest = 0;
     n->n_trained = 0;
     for (int part = DR_PART_TEXT_ENCODER; part >= DR_PART_UNET; part--) {
-        const bool text = part == DR_PART_TEXT_ENCODER;
-        if (text && !n->o.train_text_encoder) {
+        dr_params *set = n->trained[part].set;
+        if (set == NULL) {
             continue;
         }
-        dr_params *set = text ? &n->text_params : &n->unet_params;
         const int64_t segment = largest_segment(set);
-        n->trained[part] = (dr_trained){.set = set, .at = n->n_trained};
+        n->trained[part].at = n->n_trained;
         n->n_trained += set->n_elems;
         largest = segment > largest ? segment : largest;
     }
@@ -65,12 +64,18 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
     }
     dr_clip_init(&n->clip, &config->clip, &n->text_params);
     dr_unet_init(&n->unet, &config->unet, &n->unet_params);
-    dr_params_set_trainable(&n->text_params, o->train_text_encoder);
+    n->n_values = n->text_params.n_elems + n->unet_params.n_elems;
+    if (o->lora != NULL) {
+        DR_TRY(dr_network_add_lora(n));
+    } else {
+        dr_params_set_trainable(&n->text_params, o->train_text_encoder);
+        n->trained[DR_PART_UNET].set = &n->unet_params;
+        n->trained[DR_PART_TEXT_ENCODER].set = o->train_text_encoder ? &n->text_params : NULL;
+    }
     if (o->train_text_encoder) {
         dr_clip_freeze_skipped(&n->clip, o->clip_skip);
     }
-    n->n_values = n->text_params.n_elems + n->unet_params.n_elems;
-    choose_trained(n);
+    place_trained(n);
     dr_clip_options clip = {.checkpointing = o->checkpointing, .clip_skip = o->clip_skip};
     n->clip_eval = dr_clip_run_create(&n->clip, clip);
     if (o->train_text_encoder) {
@@ -105,17 +110,31 @@ static void share_grads(const dr_params *set, float *grads)
     }
 }
 
+static void bind_set(dr_network *n, dr_model_part part, dr_params *set, float *values)
+{
+    const bool has_grads = n->grads != NULL && n->trained[part].set == set;
+    dr_params_bind(set, DR_F32, values, has_grads ? n->grads + n->trained[part].at : NULL);
+    if (has_grads && n->o.one_segment_of_grads) {
+        share_grads(set, n->grads);
+    }
+}
+
 static void bind(dr_network *n, float *values)
 {
-    const int64_t n_text = n->text_params.n_elems;
-    float *text_grads = n->o.train_text_encoder ? n->grads : NULL;
-    float *unet_grads = n->grads != NULL ? n->grads + n->trained[DR_PART_UNET].at : NULL;
-    dr_params_bind(&n->text_params, DR_F32, values, text_grads);
-    dr_params_bind(&n->unet_params, DR_F32, values + n_text, unet_grads);
-    if (n->o.train && n->o.one_segment_of_grads) {
-        share_grads(&n->text_params, n->grads);
-        share_grads(&n->unet_params, n->grads);
+    bind_set(n, DR_PART_TEXT_ENCODER, &n->text_params, values);
+    bind_set(n, DR_PART_UNET, &n->unet_params, values + n->text_params.n_elems);
+    for (int part = 0; n->lora != NULL && part < 2; part++) {
+        bind_set(n, part, &n->lora->set[part], values + n->lora_at[part]);
     }
+}
+
+void dr_network_bind_dry(dr_network *n)
+{
+    float *fake = (float *)(uintptr_t)4096; /* never read: a dry context touches no memory */
+    float *grads = n->grads;
+    n->grads = n->o.train ? fake : NULL;
+    bind(n, fake);
+    n->grads = grads;
 }
 
 dr_status dr_network_load(dr_network *n, const dr_model_file *file)
@@ -130,7 +149,7 @@ dr_status dr_network_load(dr_network *n, const dr_model_file *file)
     DR_TRY(dr_device_load(device, file, DR_PART_TEXT_ENCODER, &n->text_params, n->values, NULL));
     DR_TRY(dr_device_load(device, file, DR_PART_UNET, &n->unet_params, n->values + n_text, NULL));
     bind(n, n->values);
-    return DR_OK;
+    return n->lora != NULL ? dr_network_fill_lora(n) : DR_OK;
 }
 
 dr_status dr_network_to_host(dr_network *n, float **copy)
@@ -162,6 +181,9 @@ void dr_network_deinit(dr_network *n)
     dr_unet_run_destroy(n->unet_run);
     n->o.backend->device->free(n->values);
     n->o.backend->device->free(n->grads);
+    if (n->lora != NULL) {
+        dr_lora_network_deinit(n->lora);
+    }
     dr_params_deinit(&n->text_params);
     dr_params_deinit(&n->unet_params);
     dr_arena_deinit(&n->arena);

@@ -2,8 +2,9 @@
  * train/network.h - the networks of a run, their flat memory, and one leaf of a step.
  *
  * Layer:    train.
- * Memory:   values = [text encoder | U-Net] in one device allocation, gradients likewise over the
- *           trained part, which is a suffix of it: backward finishes it from the end to the start.
+ * Memory:   values = [text encoder | U-Net] or [text encoder | U-Net | adapters of both] in one
+ *           device allocation, gradients likewise over the trained part, which is a suffix of it:
+ *           backward finishes it from the end to the start.
  *           The VAE has memory of its own, freed when latents are cached.
  */
 #ifndef DR_TRAIN_NETWORK_H
@@ -13,6 +14,7 @@
 #include "models/clip/clip.h"
 #include "models/unet/unet.h"
 #include "ops/diffusion_ops.h"
+#include "train/lora_network.h"
 #include "train/model_file.h"
 
 typedef struct dr_network_options {
@@ -26,8 +28,10 @@ typedef struct dr_network_options {
     bool weighted; /* captions have a weight for each position */
     bool masked;   /* the loss has a weight for each latent pixel */
     dr_loss_kind loss;
-    bool one_segment_of_grads; /* memory for the gradients of the largest segment only */
-    bool input_noise;          /* the noise that is added is not the one to predict */
+    bool one_segment_of_grads;    /* memory for the gradients of the largest segment only */
+    bool input_noise;             /* the noise that is added is not the one to predict */
+    const dr_lora_settings *lora; /* adapters are trained; NULL: the networks themselves */
+    uint64_t seed;                /* of the values that adapters start from */
 } dr_network_options;
 
 typedef struct dr_trained { /* what is trained of one network */
@@ -45,6 +49,8 @@ typedef struct dr_network {
     dr_clip_run *clip_eval;
     dr_unet_run *unet_run;
     dr_trained trained[2]; /* of DR_PART_UNET and DR_PART_TEXT_ENCODER */
+    dr_lora_network *lora; /* NULL: no adapters */
+    int64_t lora_at[2];    /* where its sets begin in values */
     int64_t n_values;      /* elements of values */
     int64_t n_trained;     /* elements of trained_values */
     int64_t n_grads;       /* elements of grads */
@@ -55,6 +61,8 @@ typedef struct dr_network {
 /* Builds the networks of the model (not loaded, no memory). */
 DR_MUST_USE dr_status dr_network_init(dr_network *n, const dr_model_config *config,
                                       const dr_network_options *o);
+/* Binds the parameters for a dry walk. */
+void dr_network_bind_dry(dr_network *n);
 /* Allocates values and, for training, gradients (zero); binds and loads the weights. */
 DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
 /*
@@ -64,6 +72,13 @@ DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
 DR_MUST_USE dr_status dr_network_to_host(dr_network *n, float **copy);
 void dr_network_from_host(dr_network *n, float *copy);
 void dr_network_deinit(dr_network *n);
+
+/* ---- network_lora.c: for network.c ---- */
+
+/* Puts the adapters of o.lora on the networks and says what of them is trained. */
+DR_MUST_USE dr_status dr_network_add_lora(dr_network *n);
+/* Fills the adapters' values with what training starts from. */
+DR_MUST_USE dr_status dr_network_fill_lora(dr_network *n);
 /* Trained parameters of each network, without holes. */
 int64_t dr_network_trained_count(const dr_network *n, dr_model_part part);
 

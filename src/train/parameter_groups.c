@@ -4,36 +4,83 @@
 #include "base/log.h"
 #include "train/run_internal.h"
 
-/* The trainable parameters of the set, in the run's arena. */
-static dr_optim_group group_of(dr_run *r, const char *name, const dr_params *set, double lr)
+/* A group of those trainable parameters of a set that belong to it; without any, no group. */
+static void add_group(dr_run *r, const char *name, dr_model_part part, double lr,
+                      bool (*belongs)(const dr_param *p, const void *user), const void *user)
 {
+    const dr_params *set = r->net.trained[part].set;
+    if (set == NULL) {
+        return;
+    }
     const dr_param **at = dr_arena_array(&r->arena, set->n, sizeof *at);
     size_t n = 0;
     for (size_t i = 0; i < set->n; i++) {
-        if (set->at[i]->trainable) {
+        if (set->at[i]->trainable && (belongs == NULL || belongs(set->at[i], user))) {
             at[n++] = set->at[i];
         }
     }
-    return (dr_optim_group){.name = name, .at = at, .n = n, .lr = lr};
+    if (n > 0) {
+        r->group_part[r->n_groups] = part;
+        r->groups[r->n_groups++] = (dr_optim_group){.name = name, .at = at, .n = n, .lr = lr};
+    }
 }
 
-static void add_group(dr_run *r, const char *name, dr_model_part part, double lr)
+/* ---- the groups of a LoRA: sd-scripts' order and names ----------------------------------------
+ */
+
+typedef struct lora_group {
+    const dr_lora_network *l;
+    int block; /* of the U-Net; -1: all */
+    bool up;   /* with LoRA+: the up matrices, else the others */
+    bool split;
+} lora_group;
+
+static bool belongs_to(const dr_param *p, const void *user)
 {
-    const dr_params *set = r->net.trained[part].set;
-    if (set != NULL) {
-        r->group_part[r->n_groups] = part;
-        r->groups[r->n_groups++] = group_of(r, name, set, lr);
+    const lora_group *g = user;
+    const dr_lora_site *site = dr_lora_site_of(g->l, p);
+    return (g->block < 0 || site->block == g->block) &&
+           (!g->split || (p == site->adapter.up) == g->up);
+}
+
+static void add_pair(dr_run *r, const char *name, dr_model_part part, int block, double lr,
+                     double plus)
+{
+    const bool split = plus > 0.0;
+    add_group(r, name, part, lr, belongs_to, &(lora_group){r->net.lora, block, false, split});
+    if (split) {
+        add_group(r, dr_arena_printf(&r->arena, "%s plus", name), part, lr * plus, belongs_to,
+                  &(lora_group){r->net.lora, block, true, true});
+    }
+}
+
+static void choose_lora_groups(dr_run *r)
+{
+    const dr_lora_settings *s = r->c->lora;
+    add_pair(r, "textencoder", DR_PART_TEXT_ENCODER, -1, s->lr_text_encoder, s->plus_text_encoder);
+    r->shown_group = r->net.trained[DR_PART_UNET].set != NULL ? r->n_groups : 0;
+    if (!s->rates_by_block) {
+        add_pair(r, "unet", DR_PART_UNET, -1, s->lr_unet, s->plus_unet);
+        return;
+    }
+    for (int i = 0; i < DR_LORA_BLOCKS; i++) {
+        add_pair(r, dr_arena_printf(&r->arena, "unet_block%d", i), DR_PART_UNET, i,
+                 s->lr_unet * s->lr_weight[i], s->plus_unet);
     }
 }
 
 static void choose_groups(dr_run *r)
 {
-    enum { MOST = 2 };
+    enum { MOST = 2 * (DR_LORA_BLOCKS + 1) };
     r->groups = dr_arena_array(&r->arena, MOST, sizeof *r->groups);
     r->group_part = dr_arena_array(&r->arena, MOST, sizeof *r->group_part);
     r->group_frozen = dr_arena_array(&r->arena, MOST, sizeof *r->group_frozen);
-    add_group(r, "unet", DR_PART_UNET, r->c->lr);
-    add_group(r, "text_encoder", DR_PART_TEXT_ENCODER, r->c->lr_text_encoder);
+    if (r->c->lora != NULL) {
+        choose_lora_groups(r);
+        return;
+    }
+    add_group(r, "unet", DR_PART_UNET, r->c->lr, NULL, NULL);
+    add_group(r, "text_encoder", DR_PART_TEXT_ENCODER, r->c->lr_text_encoder, NULL, NULL);
 }
 
 const bool *dr_run_frozen_groups(dr_run *r, bool text)

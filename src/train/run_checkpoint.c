@@ -26,7 +26,9 @@ static char *path_of(const dr_run *r, dr_save_kind kind, int64_t number, const c
 
 static char *model_path(const dr_run *r, dr_save_kind kind, int64_t number)
 {
-    return path_of(r, kind, number, dr_save_ending(dr_run_save_format(r)));
+    const dr_lora_settings *lora = r->c->lora;
+    return path_of(r, kind, number,
+                   lora != NULL ? lora->ending : dr_save_ending(dr_run_save_format(r)));
 }
 
 dr_status dr_run_check_output(dr_run *r)
@@ -37,7 +39,8 @@ dr_status dr_run_check_output(dr_run *r)
         dr_run_warn_metadata(r);
         st = dr_mkdirs(r->c->output_dir);
         if (st == DR_OK) {
-            st = dr_model_check_target(path, dr_run_save_format(r));
+            st = dr_model_check_target(path, r->c->lora != NULL ? DR_SAVE_SAFETENSORS
+                                                                : dr_run_save_format(r));
         }
         free(path);
     }

@@ -2,8 +2,11 @@
  * Saving the model of a run: in which form, and what its file says about it.
  */
 #include "base/log.h"
+#include "train/lora_save.h"
 #include "train/metadata.h"
 #include "train/run_internal.h"
+
+#include <string.h>
 
 dr_save_format dr_run_save_format(const dr_run *r)
 {
@@ -25,11 +28,17 @@ void dr_run_warn_metadata(const dr_run *r)
                                  DR_MODELSPEC_TEXT_LIST(TEXT_POINTER)
 #undef TEXT_POINTER
     };
-    for (size_t i = 0;
-         dr_run_save_format(r) != DR_SAVE_SAFETENSORS && i < sizeof texts / sizeof *texts; i++) {
+    if (r->c->lora != NULL ? strcmp(r->c->lora->ending, ".safetensors") == 0
+                           : dr_run_save_format(r) == DR_SAVE_SAFETENSORS) {
+        return;
+    }
+    const char *saved = r->c->lora != NULL                            ? "a torch file"
+                        : dr_save_is_directory(dr_run_save_format(r)) ? "a directory"
+                                                                      : "a .ckpt file";
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (texts[i] != NULL) {
             dr_warn("--metadata_*: only single .safetensors files hold metadata; this run saves %s",
-                    dr_save_is_directory(dr_run_save_format(r)) ? "a directory" : "a .ckpt file");
+                    saved);
             return;
         }
     }
@@ -40,6 +49,7 @@ static dr_modelspec modelspec_of(const dr_run *r)
     const dr_train_config *c = r->c;
     return (dr_modelspec){.v2 = c->model.v2,
                           .v_prediction = c->model.v_parameterization,
+                          .lora = c->lora != NULL,
                           .output_name = c->save.name,
                           .width = c->data.buckets.resolution.w,
                           .height = c->data.buckets.resolution.h,
@@ -105,6 +115,27 @@ static dr_status save_values(dr_run *r, const char *path, const dr_metadata *m, 
                          .global_step = global_step});
 }
 
+static dr_status save_model(dr_run *r, const char *path, const dr_metadata *m, int64_t epoch,
+                            int64_t global_step)
+{
+    float *copy = NULL;
+    dr_status st = dr_network_to_host(&r->net, &copy);
+    if (st == DR_OK) {
+        st = save_values(r, path, m, epoch, global_step);
+    }
+    dr_network_from_host(&r->net, copy);
+    return st;
+}
+
+static dr_status save_lora(const dr_run *r, const char *path, const dr_metadata *m)
+{
+    return dr_lora_network_save(r->net.lora, &(dr_lora_save){.path = path,
+                                                             .dialect = r->c->lora->dialect,
+                                                             .dtype = r->c->save_dtype,
+                                                             .meta = m,
+                                                             .device = r->backend->device});
+}
+
 dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t global_step)
 {
     const dr_modelspec spec = modelspec_of(r);
@@ -117,12 +148,7 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
         dr_metadata_deinit(&m);
         return st;
     }
-    float *copy = NULL;
-    st = dr_network_to_host(&r->net, &copy);
-    if (st == DR_OK) {
-        st = save_values(r, path, &m, epoch, global_step);
-    }
-    dr_network_from_host(&r->net, copy);
+    st = r->c->lora != NULL ? save_lora(r, path, &m) : save_model(r, path, &m, epoch, global_step);
     dr_metadata_deinit(&m);
     const dr_status back = dr_run_show_weights(r, false);
     return st != DR_OK ? st : back;

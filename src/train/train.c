@@ -55,8 +55,12 @@ static dr_status open_model(dr_run *r)
 {
     const dr_train_config *c = r->c;
     DR_TRY(open_files(r));
-    DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, dr_run_save_format(r))));
-    r->trains_text_encoder = c->stop_text_encoder > 0;
+    if (c->lora == NULL) {
+        DR_TRY(dr_dist_agree(r->dist, dr_model_file_check_save(r->file, dr_run_save_format(r))));
+    }
+    r->trains_text_encoder =
+        c->stop_text_encoder > 0 &&
+        (c->lora == NULL || (c->lora->text_encoder && c->lora->lr_text_encoder > 0.0));
     dr_status st = dr_network_init(
         &r->net, dr_model_file_config(r->file),
         &(dr_network_options){.backend = r->backend,
@@ -70,7 +74,9 @@ static dr_status open_model(dr_run *r)
                               .input_noise = c->objective.ip_noise_gamma != 0.0,
                               .n_rows = c->n_token_rows,
                               .weighted = c->weighted_captions,
-                              .masked = c->masked_loss || dr_dataset_wants_alpha(&c->data)});
+                              .masked = c->masked_loss || dr_dataset_wants_alpha(&c->data),
+                              .lora = c->lora,
+                              .seed = c->seed});
     return dr_dist_agree(r->dist, st);
 }
 

@@ -11,6 +11,7 @@
 #include "diffusion/objective.h"
 #include "dist/dist.h"
 #include "ops/diffusion_ops.h"
+#include "train/lora_settings.h"
 #include "train/lr_schedule.h"
 #include "train/metadata.h"
 #include "train/model_file.h"
@@ -41,7 +42,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     bool use_safetensors; /* else the source's format, but never torch's */
     dr_dtype save_dtype;  /* of the trained tensors */
     dr_modelspec_texts metadata;
-    const char *dump_dir; /* NULL: none */
+    const dr_lora_settings *lora; /* trains a LoRA; NULL: the networks themselves */
+    const char *dump_dir;         /* NULL: none */
     int64_t dump_steps;
     const char *cache_dir; /* HDF5 latent cache; NULL: none */
     bool cache_latents;

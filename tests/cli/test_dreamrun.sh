@@ -35,7 +35,7 @@ expect 64 'dreamrun config is not available yet' "$dreamrun" config
 expect 64 'did you mean --num_processes?' "$dreamrun" launch --num_proceses 2 train_db
 expect 64 '--multi_gpu is not available yet' "$dreamrun" launch --multi_gpu train_db
 expect 64 '--use_fsdp is not supported' "$dreamrun" launch --use_fsdp train_db
-expect 64 'train_network is not available yet' "$dreamrun" launch train_network.py
+expect 71 'there is no such program' "$dreamrun" launch train_network.py
 expect 71 'dreamrun_tools cannot be started' "$dreamrun" tokenize
 expect 69 'apt install openmpi-bin' env PATH=/nowhere "$dreamrun" --num_processes 2 train_db
 

@@ -226,7 +226,6 @@ static void wrong_use_is_named(void **state)
     dr_launch_facts f = machine();
     expect_error(&f, WORDS("--cpu"), DR_INVALID, "no program given; expected train_db");
     expect_error(&f, WORDS("sdxl_train.py"), DR_INVALID, "found program 'sdxl_train.py'");
-    expect_error(&f, WORDS("train_network"), DR_UNSUPPORTED, "train_network is not available yet");
     expect_error(&f, WORDS("--num_proces", "2", "train_db"), DR_INVALID,
                  "unknown option --num_proces; did you mean --num_processes?");
     expect_error(&f, WORDS("--num_processes", "0", "train_db"), DR_INVALID,

@@ -1,0 +1,9 @@
+/*
+ * train_network - LoRA training.
+ */
+#include "apps/trainer.h"
+
+int main(int argc, char **argv)
+{
+    return dr_trainer_main(DR_PROGRAM_TRAIN_NETWORK, argc, argv);
+}

@@ -1,0 +1,159 @@
+#include "train/lora_save.h"
+
+#include "io/torch_writer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALPHA, DOWN, UP, PER_SITE };
+
+typedef struct writing {
+    const dr_lora_network *l;
+    const dr_lora_save *s;
+    dr_arena arena;
+    dr_safetensors_entry *entry;
+    int *role; /* of each entry */
+    const dr_lora_site **site;
+    size_t n;
+} writing;
+
+static const char *entry_name(writing *w, const dr_lora_site *site, int role)
+{
+    static const char *const kohya[] = {"alpha", "lora_down.weight", "lora_up.weight"};
+    static const char *const diffusers[] = {"", "lora_A.weight", "lora_B.weight"};
+    if (w->s->dialect == DR_LORA_KOHYA) {
+        return dr_arena_printf(&w->arena, "%s.%s", site->name, kohya[role]);
+    }
+    return dr_arena_printf(&w->arena, "%s.%s.%s",
+                           site->part == DR_PART_UNET ? "unet" : "text_encoder", site->path,
+                           diffusers[role]);
+}
+
+static const dr_param *factor(const dr_lora_site *site, int role)
+{
+    return role == DOWN ? site->adapter.down : site->adapter.up;
+}
+
+static void list_entries(writing *w)
+{
+    const size_t most = w->l->n_sites * PER_SITE;
+    w->entry = dr_arena_array(&w->arena, most, sizeof *w->entry);
+    w->role = dr_arena_array(&w->arena, most, sizeof *w->role);
+    w->site = dr_arena_array(&w->arena, most, sizeof *w->site);
+    for (size_t i = 0; i < most; i++) {
+        const dr_lora_site *site = &w->l->site[i / PER_SITE];
+        const int role = (int)(i % PER_SITE);
+        if (role == ALPHA && w->s->dialect == DR_LORA_DIFFUSERS) {
+            continue;
+        }
+        const dr_param *p = factor(site, role);
+        w->role[w->n] = role;
+        w->site[w->n] = site;
+        w->entry[w->n++] = (dr_safetensors_entry){.name = entry_name(w, site, role),
+                                                  .dtype = w->s->dtype,
+                                                  .rank = role == ALPHA ? 0 : p->rank,
+                                                  .shape = p->dim};
+    }
+}
+
+/* A factor in a file's order, times scale. */
+static dr_status factor_bytes(const writing *w, const dr_param *p, float scale, void *out)
+{
+    const size_t bytes = dr_nbytes(&p->value);
+    void *memory = dr_xcalloc(1, bytes);
+    float *numbers = dr_xcalloc((size_t)p->n, sizeof *numbers);
+    const dr_status st = w->s->device->download(memory, p->value.data, bytes);
+    dr_param_to_file_order(p, memory, p->value.dtype, numbers, DR_F32);
+    for (int64_t i = 0; i < p->n; i++) {
+        numbers[i] *= scale;
+    }
+    dr_convert(out, w->s->dtype, numbers, DR_F32, (size_t)p->n);
+    free(memory);
+    free(numbers);
+    return st;
+}
+
+/* The bytes of an entry; the caller frees *out. */
+static dr_status entry_bytes(const writing *w, size_t i, void **out, size_t *n)
+{
+    const dr_lora_site *site = w->site[i];
+    const size_t elems = w->role[i] == ALPHA ? 1 : (size_t)factor(site, w->role[i])->n;
+    *n = elems * dr_dtype_size(w->s->dtype);
+    *out = dr_xcalloc(1, *n);
+    if (w->role[i] == ALPHA) {
+        const float alpha = (float)site->alpha;
+        dr_convert(*out, w->s->dtype, &alpha, DR_F32, 1);
+        return DR_OK;
+    }
+    const bool folds = w->s->dialect == DR_LORA_DIFFUSERS && w->role[i] == UP;
+    return factor_bytes(w, factor(site, w->role[i]), folds ? site->adapter.scale : 1.0F, *out);
+}
+
+static dr_status emit_safetensors(void *user, dr_safetensors_writer *out, size_t i)
+{
+    void *bytes = NULL;
+    size_t n = 0;
+    dr_status st = entry_bytes(user, i, &bytes, &n);
+    if (st == DR_OK) {
+        st = dr_safetensors_writer_write(out, bytes, n);
+    }
+    free(bytes);
+    return st;
+}
+
+static dr_status emit_torch(void *user, dr_torch_writer *out, size_t i)
+{
+    void *bytes = NULL;
+    size_t n = 0;
+    dr_status st = entry_bytes(user, i, &bytes, &n);
+    if (st == DR_OK) {
+        st = dr_torch_writer_write(out, bytes, n);
+    }
+    free(bytes);
+    return st;
+}
+
+/*
+ * sd-scripts computes both hashes on a file in memory whose header has the ss_* keys alone; the
+ * legacy one is of the 64 KiB at 1 MiB of that file, so it depends on that header's length.
+ */
+static dr_status write_safetensors(writing *w)
+{
+    enum { LEGACY_AT = 1 << 20, LEGACY_BYTES = 1 << 16 };
+    const dr_metadata *m = w->s->meta;
+    dr_safetensors_meta *ss = dr_arena_array(&w->arena, m->n + 1, sizeof *ss);
+    dr_safetensors_content c = {.entries = w->entry, .n_entries = w->n, .meta = ss};
+    for (size_t i = 0; i < m->n; i++) {
+        if (strncmp(m->at[i].key, "ss_", 3) == 0) {
+            ss[c.n_meta++] = m->at[i];
+        }
+    }
+    uint64_t header = 0;
+    DR_TRY(dr_safetensors_header_bytes(w->s->path, &c, &header));
+    const dr_safetensors_hash hashes[] = {
+        {"sshs_model_hash", "", 0, UINT64_MAX, 64},
+        {"sshs_legacy_hash", "", header < LEGACY_AT ? LEGACY_AT - header : 0, LEGACY_BYTES, 8}};
+    c.meta = m->at;
+    c.n_meta = m->n;
+    c.hashes = hashes;
+    c.n_hashes = 2;
+    return dr_safetensors_write(w->s->path, &c, emit_safetensors, w);
+}
+
+dr_status dr_lora_network_save(const dr_lora_network *l, const dr_lora_save *s)
+{
+    writing w = {.l = l, .s = s};
+    const size_t len = strlen(s->path);
+    const char *ending = ".safetensors";
+    dr_arena_init(&w.arena);
+    list_entries(&w);
+    dr_status st;
+    if (len >= strlen(ending) && strcmp(s->path + len - strlen(ending), ending) == 0) {
+        st = write_safetensors(&w);
+    } else {
+        const dr_torch_content c = {.entries = w.entry, .n_entries = w.n, .bare = true};
+        st = dr_torch_write(s->path, &c, emit_torch, &w);
+    }
+    dr_arena_deinit(&w.arena);
+    return st;
+}

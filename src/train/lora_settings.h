@@ -1,0 +1,54 @@
+/*
+ * train/lora_settings.h - what a LoRA to train looks like: --network_dim and its like, and
+ * --network_args.
+ *
+ * Layer:    train.
+ * Source:   sd-scripts networks/lora.py create_network; spec sdscripts.md 9.4. Patterns are those
+ * of its newer networks.
+ */
+#ifndef DR_TRAIN_LORA_SETTINGS_H
+#define DR_TRAIN_LORA_SETTINGS_H
+
+#include "base/arena.h"
+#include "base/str.h"
+
+/* Blocks of the U-Net as sd-scripts counts them: 12 down (number 0 has no module), middle, 12 up.
+ */
+enum { DR_LORA_BLOCKS = 25, DR_LORA_MIDDLE = 12 };
+
+typedef struct dr_lora_patterns { /* POSIX extended regular expressions */
+    const char **at;
+    size_t n;
+} dr_lora_patterns;
+
+typedef enum dr_lora_dialect { DR_LORA_KOHYA, DR_LORA_DIFFUSERS } dr_lora_dialect;
+
+typedef struct dr_lora_settings { /* texts outlive it */
+    bool unet, text_encoder;      /* which networks have modules */
+    int64_t dim, conv_dim;        /* conv_dim 0: no 3x3 convolutions and no residual blocks */
+    double alpha, conv_alpha;     /* 0: the rank */
+    bool by_block;                /* the arrays hold for the U-Net's modules; dim 0: none */
+    int64_t block_dim[DR_LORA_BLOCKS], conv_block_dim[DR_LORA_BLOCKS];
+    double block_alpha[DR_LORA_BLOCKS], conv_block_alpha[DR_LORA_BLOCKS];
+    bool has_conv;       /* residual blocks and 3x3 convolutions have modules */
+    bool rates_by_block; /* lr_weight multiplies the U-Net's rate */
+    double lr_weight[DR_LORA_BLOCKS];
+    double plus_unet, plus_text_encoder; /* rate of up over that of down; 0: one group */
+    double dropout, rank_dropout, module_dropout;
+    dr_lora_patterns exclude, include;
+    double scale_weight_norms; /* 0: none */
+    const char *weights;       /* file to start from, or NULL */
+    bool dim_from_weights;
+    dr_lora_dialect dialect;         /* of the saved file */
+    const char *ending;              /* ".safetensors", ".ckpt", ".pt" */
+    double lr_unet, lr_text_encoder; /* 0: the modules are there and stay as they are */
+} dr_lora_settings;
+
+/*
+ * Reads "key=value" texts into the settings, whose dim and alpha are set. Strings go into the
+ * arena. Errors: DR_INVALID (key, what was found and expected), DR_UNSUPPORTED (keys of LyCORIS).
+ */
+DR_MUST_USE dr_status dr_lora_settings_parse(const dr_strv *args, dr_arena *arena,
+                                             dr_lora_settings *s);
+
+#endif
