@@ -83,7 +83,8 @@ void dr_case_momentum(dr_op_run *r, const void *params)
     assert_ok(dr_momentum(&r->cx, &a));
 }
 
-/* Second moments are squares: an input of them is made by a first call from zero. */
+/* Second moments are squares: an input of them is made by a first call from zero. They are large
+ * enough for F16. */
 void dr_case_dadapt(dr_op_run *r, const void *params)
 {
     const dr_grid_case *c = params;
@@ -91,15 +92,15 @@ void dr_case_dadapt(dr_op_run *r, const void *params)
     dr_dadapt_args a = {.kind = (dr_dadapt_kind)c->h,
                         .grad_scale = 0.5,
                         .l2 = 0.01,
-                        .eps = 1e-8,
+                        .eps = 1e-3,
                         .m_keep = 0.9,
                         .m_rate = 0.1,
-                        .v_keep = 0.999,
-                        .v_rate = 0.001,
+                        .v_keep = 0.9,
+                        .v_rate = 0.1,
                         .s_keep = 0.9995,
                         .s_rate = 0.0005,
                         .p = dr_op_tensor(r, DR_OP_INPUT, "p", 1.0, 1, &c->c),
-                        .g = dr_op_tensor(r, DR_OP_INPUT, "g1", 0.1, 1, &c->c),
+                        .g = dr_op_tensor(r, DR_OP_INPUT, "g1", 1.0, 1, &c->c),
                         .p0 = prodigy ? dr_op_tensor(r, DR_OP_INPUT, "p0", 1.0, 1, &c->c) : NULL,
                         .m = dr_op_tensor(r, DR_OP_CHANGED, "m", 1.0, 1, &c->c),
                         .v = dr_op_tensor(r, DR_OP_CHANGED, "v", 1.0, 1, &c->c),
@@ -107,7 +108,7 @@ void dr_case_dadapt(dr_op_run *r, const void *params)
                         .sums = dr_op_typed(r, DR_OP_ACCUMULATED, "sums", DR_F64, 1, DR_DIMS(3))};
     assert_ok(dr_zero(&r->cx, a.v));
     assert_ok(dr_dadapt(&r->cx, &a));
-    a.g = dr_op_tensor(r, DR_OP_INPUT, "g2", 0.1, 1, &c->c);
+    a.g = dr_op_tensor(r, DR_OP_INPUT, "g2", 1.0, 1, &c->c);
     assert_ok(dr_dadapt(&r->cx, &a));
 }
 

@@ -4,7 +4,6 @@
  *
  * Origin: `DR_OP_MEASURE=1 build/tests/test_op_backends`: the largest over all scenarios, 10 seeds
  * and the backends ref and cpu (oneDNN 2.6.3), times 4; 2026-11-22, AMD EPYC with AVX-512.
- * dadapt: its sums are of both signs, so they may be much smaller than what is added.
  * DR_OP_NARROW_TOLERANCES: ref and cpu with F16 and BF16 storage, the same way on 2026-11-28 (Xeon
  * with AVX-512): X(op, the two errors in F16, the two in BF16). The oracle gets the same rounded
  * inputs, so these are the roundings of the outputs: 2^-11 and 2^-8.
@@ -50,7 +49,7 @@
     X(lerp, 2.0e-07, 2.6e-07)            \
     X(lion, 3.0e-07, 3.5e-07)            \
     X(momentum, 2.4e-07, 3.8e-07)        \
-    X(dadapt, 2.4e-04, 2.4e-04)          \
+    X(dadapt, 2.6e-06, 2.6e-06)          \
     X(adam_apply, 2.1e-07, 3.7e-07)      \
     X(schedule_free, 2.3e-06, 2.3e-06)   \
     X(adafactor_moments, 3.3e-07, 5.1e-07) \

@@ -162,6 +162,14 @@ static size_t work_bytes(const dr_context *, dr_op_id op, const void *args)
         return dr_cuda_mse_work_bytes(args_of<dr_mse_args>(args));
     case DR_OP_sumsq:
         return dr_cuda_sumsq_work_bytes(args_of<dr_sumsq_args>(args));
+    case DR_OP_lion:
+        return dr_cuda_lion_work_bytes(args_of<dr_lion_args>(args));
+    case DR_OP_dadapt:
+        return dr_cuda_dadapt_work_bytes(args_of<dr_dadapt_args>(args));
+    case DR_OP_adafactor_sums:
+        return dr_cuda_adafactor_sums_work_bytes(args_of<dr_adafactor_sums_args>(args));
+    case DR_OP_adafactor_apply:
+        return dr_cuda_adafactor_apply_work_bytes(args_of<dr_adafactor_apply_args>(args));
     default:
         return 0;
     }

@@ -1,66 +1,35 @@
 /*
- * backend/cuda/cuda_optimizer.cu - sums of squares and AdamW over flat memory
- * (ops/optimizer_ops.h).
+ * backend/cuda/cuda_optimizer.cu - sums of squares and the updates over flat memory that leave no
+ * sums (ops/optimizer_ops.h).
  *
  * Parameters of a model lie next to each other, so one launch updates all of them.
  */
-#include "backend/cuda/cuda_internal.cuh"
+#include "backend/cuda/cuda_sums.cuh"
 
 extern "C" {
 #include "ops/optimizer_ops.h"
 }
 
-enum { SUMSQ_THREADS = 256, SUMSQ_PARTS = 512 };
-
-/* Part p: elements p T + t + i P T, each thread in order, threads by the block's tree. */
-template <typename T> __global__ void sumsq_kernel(const T *x, int64_t n, double *part)
-{
-    DR_SHARED(double, scratch, 0, SUMSQ_THREADS / 32);
-    double sum = 0.0;
-    for (int64_t i = static_cast<int64_t>(blockIdx.x) * SUMSQ_THREADS + threadIdx.x; i < n;
-         i += SUMSQ_PARTS * SUMSQ_THREADS) {
-        const double v = static_cast<double>(dr_get(x, i));
-        sum += v * v;
-    }
-    sum = dr_block_sum(sum, scratch);
-    if (threadIdx.x == 0) {
-        part[blockIdx.x] = sum;
-    }
-}
-
-struct add_parts {
-    const double *part;
-    double *out;
-    int64_t n;
-    __device__ void operator()(int64_t) const
+template <typename T> struct square {
+    static constexpr int K = 1;
+    const T *x;
+    __device__ void operator()(int64_t i, double *sum) const
     {
-        double sum = 0.0;
-        for (int64_t i = 0; i < n; i++) {
-            sum += part[i];
-        }
-        out[0] += sum;
+        const double v = static_cast<double>(dr_get(x, i));
+        sum[0] += v * v;
     }
 };
 
-static unsigned sumsq_parts(const dr_sumsq_args *a)
-{
-    return dr_blocks(dr_numel(a->x), SUMSQ_THREADS, SUMSQ_PARTS);
-}
-
 size_t dr_cuda_sumsq_work_bytes(const dr_sumsq_args *a)
 {
-    return sizeof(double) * sumsq_parts(a);
+    return dr_flat_sums_bytes(dr_numel(a->x), 1);
 }
 
 dr_status dr_cuda_sumsq(dr_context *cx, const dr_sumsq_args *a)
 {
-    double *part = static_cast<double *>(cx->work);
-    const unsigned parts = sumsq_parts(a);
     DR_CUDA_WITH_TYPE(a->x->dtype,
-                      DR_TRY(DR_LAUNCH((sumsq_kernel<T>), dim3(parts), dim3(SUMSQ_THREADS),
-                                       SUMSQ_THREADS / 32 * sizeof(double), dr_cuda_stream(),
-                                       dr_data<const T>(a->x), dr_numel(a->x), part)));
-    return dr_each(1, add_parts{part, dr_data<double>(a->out), parts});
+                      return dr_flat_sums(dr_numel(a->x), cx->work, dr_data<double>(a->out), true,
+                                          square<T>{dr_data<const T>(a->x)}));
 }
 
 /* PyTorch's lerp of its CPU kernels: one rounding. */
@@ -145,4 +114,60 @@ dr_status dr_cuda_momentum(dr_context *, const dr_momentum_args *a)
                                    once(1.0 - a->dampening), once(a->momentum), once(a->lr),
                                    a->first, a->nesterov, dr_data<T>(a->p), dr_data<T>(a->m),
                                    dr_data<T>(a->g)}));
+}
+
+template <typename T> struct adam_apply {
+    float decay, rate, eps;
+    T *p;
+    const T *m, *v;
+    __device__ void operator()(int64_t i) const
+    {
+        const float x = dr_get(p, i);
+        dr_put(p, i, fmaf(decay, x, x) + rate * dr_get(m, i) / (sqrtf(dr_get(v, i)) + eps));
+    }
+};
+
+dr_status dr_cuda_adam_apply(dr_context *, const dr_adam_apply_args *a)
+{
+    DR_CUDA_WITH_TYPE(
+        a->p->dtype,
+        return dr_each(dr_numel(a->p), adam_apply<T>{once(-a->decay), once(-a->rate), once(a->eps),
+                                                     dr_data<T>(a->p), dr_data<const T>(a->m),
+                                                     dr_data<const T>(a->v)}));
+}
+
+template <typename T> struct schedule_free {
+    float scale, beta2, new2, eps, correction, weight_decay, average, y_rate, lr;
+    bool normalized;
+    T *y, *z, *v;
+    const T *grad;
+    __device__ void operator()(int64_t i) const
+    {
+        float u = scale * dr_get(grad, i);
+        float v1 = 0.0f;
+        if (v != nullptr) {
+            v1 = fmaf(new2 * u, u, beta2 * dr_get(v, i));
+            dr_put(v, i, v1);
+        }
+        if (normalized) {
+            u = u / (sqrtf(v1 / correction) + eps);
+        }
+        const float y0 = dr_get(y, i);
+        const float z0 = dr_get(z, i);
+        u = fmaf(weight_decay, y0, u);
+        dr_put(y, i, fmaf(y_rate, u, lerp_of(y0, z0, average)));
+        dr_put(z, i, fmaf(lr, u, z0));
+    }
+};
+
+dr_status dr_cuda_schedule_free(dr_context *, const dr_schedule_free_args *a)
+{
+    DR_CUDA_WITH_TYPE(
+        a->y->dtype,
+        return dr_each(dr_numel(a->y),
+                       schedule_free<T>{once(a->grad_scale), once(a->beta2), once(1.0 - a->beta2),
+                                        once(a->eps), once(a->correction), once(a->weight_decay),
+                                        once(a->average), once(a->y_rate), once(-a->lr),
+                                        a->normalized, dr_data<T>(a->y), dr_data<T>(a->z),
+                                        dr_data<T>(a->v), dr_data<const T>(a->g)}));
 }
