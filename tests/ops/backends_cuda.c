@@ -6,14 +6,22 @@
 #include "dr_test.h"
 #include "tolerances_cuda.h"
 
-enum { SUBJECTS = 3 };
+enum { SUBJECTS = 5, TYPES = 3 };
+
+#define NARROW(what, type, wide)                                                                   \
+    {                                                                                              \
+        .name = what, .narrow = true, .dtype = (type), .wide_gradients = (wide),                   \
+        .no_optimizer = true                                                                       \
+    }
 
 const dr_op_subject *dr_op_subjects(size_t *n)
 {
     static dr_op_subject subjects[SUBJECTS] = {
         {.name = "cuda F32"},
-        {.name = "cuda F16", .narrow = true, .dtype = DR_F16},
-        {.name = "cuda BF16", .narrow = true, .dtype = DR_BF16},
+        NARROW("cuda F16", DR_F16, true),
+        NARROW("cuda BF16", DR_BF16, true),
+        NARROW("cuda F16, gradients too", DR_F16, false),
+        NARROW("cuda BF16, gradients too", DR_BF16, false),
     };
     static const dr_backend *cuda;
     if (cuda == NULL && dr_cuda_open(0, false, &cuda) != DR_OK) {
@@ -35,7 +43,7 @@ void dr_op_subjects_close(void)
 
 dr_op_tolerance dr_op_tolerance_of(const dr_op_subject *s, dr_op_id op)
 {
-    static const dr_op_tolerance table[DR_OP_COUNT][SUBJECTS] = {
+    static const dr_op_tolerance table[DR_OP_COUNT][TYPES] = {
 #define X(name, l2, max, l2_half, max_half, l2_bf16, max_bf16)                                     \
     [DR_OP_##name] = {{l2, max}, {l2_half, max_half}, {l2_bf16, max_bf16}},
         DR_OP_CUDA_TOLERANCES(X)

@@ -10,34 +10,61 @@
 #ifdef DR_HAVE_CPU_BACKEND
 #include "backend/cpu/backend_cpu.h"
 #endif
+#ifdef DR_HAVE_CUDA_BACKEND
+#include "backend/cuda/backend_cuda.h"
+#endif
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const dr_backend *const backends[] = {
-    &dr_backend_ref_f32,
-#ifdef DR_HAVE_CPU_BACKEND
-    &dr_backend_cpu,
-#endif
-};
-enum { BACKENDS = sizeof backends / sizeof *backends };
+enum { MOST_BACKENDS = 3 };
+static const dr_backend *backends[MOST_BACKENDS];
+static size_t n_backends;
 
-static void cast(const dr_backend *b, dr_cast_args a)
+static void add_backend(const dr_backend *b)
+{
+    backends[n_backends++] = b;
+}
+
+static dr_status open_backends(void)
+{
+    add_backend(&dr_backend_ref_f32);
+#ifdef DR_HAVE_CPU_BACKEND
+    add_backend(&dr_backend_cpu);
+#endif
+#ifdef DR_HAVE_CUDA_BACKEND
+    const dr_backend *cuda = NULL;
+    DR_TRY(dr_cuda_open(0, false, &cuda));
+    add_backend(cuda);
+#endif
+    return DR_OK;
+}
+
+/* n elements of x into y, both on the host; how says the rest. */
+static void cast(const dr_backend *b, void *y, dr_dtype to, const void *x, dr_dtype from, int64_t n,
+                 dr_cast_args how)
 {
     dr_context cx;
     dr_pool *pool = NULL;
-    assert_ok(dr_pool_create(b->device, 0, &pool));
+    assert_ok(dr_pool_create(b->device, (size_t)n * 8 + 128, &pool));
     dr_context_init(&cx, b, pool, 2);
-    assert_ok(dr_cast(&cx, &a));
+    const dr_frame f = dr_frame_begin(&cx);
+    const dr_tensor in = dr_new_typed(&cx, f, from, 1, &n);
+    dr_tensor out = dr_new_typed(&cx, f, to, 1, &n);
+    how.x = &in;
+    how.y = &out;
+    assert_ok(dr_upload(&cx, &in, x));
+    assert_ok(dr_cast(&cx, &how));
+    assert_ok(dr_download(&cx, &out, y));
+    dr_frame_end(&cx, f);
     dr_pool_destroy(pool);
 }
 
-static void cast_array(const dr_backend *b, void *y, dr_dtype to, void *x, dr_dtype from, int64_t n)
+static void cast_array(const dr_backend *b, void *y, dr_dtype to, const void *x, dr_dtype from,
+                       int64_t n)
 {
-    const dr_tensor in = dr_tensor_of(x, from, 1, &n);
-    dr_tensor out = dr_tensor_of(y, to, 1, &n);
-    cast(b, (dr_cast_args){.x = &in, .y = &out});
+    cast(b, y, to, x, from, n, (dr_cast_args){.x = NULL});
 }
 
 /* All 65536 numbers of a type to F32 and back, and F32 numbers between them to the nearest. */
@@ -49,7 +76,7 @@ static void every_number_survives(void **state)
     uint16_t *back = dr_xcalloc(N, sizeof *back);
     float *wide = dr_xcalloc(N, sizeof *wide);
     static const dr_dtype types[] = {DR_F16, DR_BF16};
-    for (size_t b = 0; b < BACKENDS; b++) {
+    for (size_t b = 0; b < n_backends; b++) {
         for (int t = 0; t < 2; t++) {
             for (int i = 0; i < N; i++) {
                 narrow[i] = (uint16_t)i;
@@ -85,7 +112,7 @@ static void rounding_is_to_nearest_even(void **state)
         x[i] = isnan(x[i]) ? INFINITY : x[i];
     }
     static const dr_dtype types[] = {DR_F16, DR_BF16};
-    for (size_t b = 0; b < BACKENDS; b++) {
+    for (size_t b = 0; b < n_backends; b++) {
         for (int t = 0; t < 2; t++) {
             dr_convert(want, types[t], x, DR_F32, N);
             cast_array(backends[b], got, types[t], x, DR_F32, N);
@@ -97,13 +124,11 @@ static void rounding_is_to_nearest_even(void **state)
     free(want);
 }
 
-static void cast_stochastic(const dr_backend *b, uint16_t *y, float *x, int64_t n, uint64_t first,
-                            uint32_t time)
+static void cast_stochastic(const dr_backend *b, uint16_t *y, const float *x, int64_t n,
+                            uint64_t first, uint32_t time)
 {
-    const dr_tensor in = dr_tensor_of(x, DR_F32, 1, &n);
-    dr_tensor out = dr_tensor_of(y, DR_BF16, 1, &n);
-    cast(b, (dr_cast_args){
-                .x = &in, .y = &out, .stochastic = true, .seed = 7, .time = time, .first = first});
+    cast(b, y, DR_BF16, x, DR_F32, n,
+         (dr_cast_args){.stochastic = true, .seed = 7, .time = time, .first = first});
 }
 
 /* 1 + k/8 of the way to the next number: up in k of 8 cases. 6 standard deviations of N draws. */
@@ -113,7 +138,7 @@ static void chance_is_the_distance(void **state)
     enum { N = 1 << 16 };
     float *x = dr_xcalloc(N, sizeof *x);
     uint16_t *y = dr_xcalloc(N, sizeof *y);
-    for (size_t b = 0; b < BACKENDS; b++) {
+    for (size_t b = 0; b < n_backends; b++) {
         for (int k = 0; k < 8; k++) {
             int up = 0;
             const float value = -(1.0f + (float)k / 8.0f * 0x1p-7f);
@@ -151,7 +176,7 @@ static void pieces_and_backends_agree(void **state)
     assert_int_equal(whole[5], 0x7f80);
     assert_int_equal(whole[6], 0xff80);
     assert_true(isnan(dr_bf16_to_f32(whole[7])));
-    for (size_t b = 0; b < BACKENDS; b++) {
+    for (size_t b = 0; b < n_backends; b++) {
         cast_stochastic(backends[b], part, x, CUT, 0, 3);
         cast_stochastic(backends[b], part + CUT, x + CUT, N - CUT, CUT, 3);
         assert_memory_equal(part, whole, N * sizeof *part);
@@ -171,5 +196,13 @@ int main(void)
         cmocka_unit_test(chance_is_the_distance),
         cmocka_unit_test(pieces_and_backends_agree),
     };
-    return dr_test_run("cast", tests, sizeof tests / sizeof *tests);
+    if (open_backends() != DR_OK) {
+        print_error("%s\n", dr_error_message());
+        return 1;
+    }
+    const int rc = dr_test_run("cast", tests, sizeof tests / sizeof *tests);
+#ifdef DR_HAVE_CUDA_BACKEND
+    dr_cuda_close();
+#endif
+    return rc;
 }

@@ -80,61 +80,61 @@ template <typename F> static dr_status means(const axis &s, F f)
  */
 
 /* state = keep state + rest (mean of) (g^2 + eps). */
-template <typename T> struct moment {
+struct moment {
     float scale, eps, keep, rest;
-    const T *g;
-    T *state;
+    const float *g;
+    float *state;
     __device__ float operator()(int64_t i) const
     {
-        const float x = scale * dr_get(g, i);
+        const float x = scale * g[i];
         return x * x + eps;
     }
     __device__ void finish(int64_t o, float mean) const
     {
-        dr_put(state, o, fmaf(rest, mean, keep * dr_get(state, o)));
+        state[o] = fmaf(rest, mean, keep * state[o]);
     }
 };
 
-template <typename T> struct whole_moment {
-    moment<T> m;
+struct whole_moment {
+    moment m;
     __device__ void operator()(int64_t i) const
     {
         m.finish(i, m(i));
     }
 };
 
-template <typename T> static dr_status move_moments(const dr_adafactor_moments_args *a)
+static dr_status move_moments(const dr_adafactor_moments_args *a)
 {
-    moment<T> m = {once(a->grad_scale), once(a->eps),           once(a->keep),
-                   once(1.0 - a->keep), dr_data<const T>(a->g), dr_data<T>(a->f.v)};
+    moment m = {once(a->grad_scale), once(a->eps),    once(a->keep),
+                once(1.0 - a->keep), dr_floats(a->g), dr_data<float>(a->f.v)};
     if (a->f.v != nullptr) {
-        return dr_each(dr_numel(a->g), whole_moment<T>{m});
+        return dr_each(dr_numel(a->g), whole_moment{m});
     }
-    m.state = dr_data<T>(a->f.row);
+    m.state = dr_data<float>(a->f.row);
     DR_TRY(means(over_b(&a->f), m));
-    m.state = dr_data<T>(a->f.col);
+    m.state = dr_data<float>(a->f.col);
     return means(over_a(&a->f), m);
 }
 
 dr_status dr_cuda_adafactor_moments(dr_context *, const dr_adafactor_moments_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->g->dtype, return move_moments<T>(a));
+    return move_moments(a);
 }
 
 /* ---- the update -------------------------------------------------------------------------------
  */
 
 /* rsqrt(row / mean of row over a) and rsqrt(col) of a factored tensor, in work. */
-template <typename T> struct update {
+struct update {
     float scale;
-    const T *g, *v;
+    const float *g, *v;
     const float *rows, *cols;
     int64_t a, b, inner;
     __device__ float operator()(int64_t i) const
     {
-        const float x = scale * dr_get(g, i);
+        const float x = scale * g[i];
         if (v != nullptr) {
-            return x / sqrtf(dr_get(v, i));
+            return x / sqrtf(v[i]);
         }
         const int64_t line = b * inner;
         const float row = rows[i / line * inner + i % inner];
@@ -142,12 +142,12 @@ template <typename T> struct update {
     }
 };
 
-template <typename T> struct row_mean {
-    const T *row;
+struct row_mean {
+    const float *row;
     float *out;
     __device__ float operator()(int64_t i) const
     {
-        return dr_get(row, i);
+        return row[i];
     }
     __device__ void finish(int64_t o, float mean) const
     {
@@ -155,24 +155,24 @@ template <typename T> struct row_mean {
     }
 };
 
-template <typename T> struct row_factor {
-    const T *row;
+struct row_factor {
+    const float *row;
     const float *mean;
     float *out;
     int64_t a, inner;
     __device__ void operator()(int64_t i) const
     {
         const float of_plane = mean[i / (a * inner) * inner + i % inner];
-        out[i] = 1.0f / sqrtf(dr_get(row, i) / of_plane);
+        out[i] = 1.0f / sqrtf(row[i] / of_plane);
     }
 };
 
-template <typename T> struct col_factor {
-    const T *col;
+struct col_factor {
+    const float *col;
     float *out;
     __device__ void operator()(int64_t i) const
     {
-        out[i] = 1.0f / sqrtf(dr_get(col, i));
+        out[i] = 1.0f / sqrtf(col[i]);
     }
 };
 
@@ -182,32 +182,30 @@ static size_t factor_bytes(const dr_factored *f)
     return f->v != nullptr ? 0 : align64(static_cast<size_t>(n) * sizeof(float));
 }
 
-template <typename T>
 static dr_status make_update(const dr_factored *f, const dr_tensor *g, double scale, void *work,
-                             update<T> *out)
+                             update *out)
 {
     float *mean = static_cast<float *>(work);
     float *rows = mean + f->outer * f->inner;
     float *cols = rows + f->outer * f->a * f->inner;
-    *out = update<T>{
-        once(scale), dr_data<const T>(g), dr_data<const T>(f->v), rows, cols, f->a, f->b, f->inner};
+    *out = update{once(scale), dr_floats(g), dr_floats(f->v), rows, cols, f->a, f->b, f->inner};
     if (f->v != nullptr) {
         return DR_OK;
     }
-    const T *row = dr_data<const T>(f->row);
-    DR_TRY(means(of_rows(f), row_mean<T>{row, mean}));
-    DR_TRY(dr_each(f->outer * f->a * f->inner, row_factor<T>{row, mean, rows, f->a, f->inner}));
-    return dr_each(f->outer * f->b * f->inner, col_factor<T>{dr_data<const T>(f->col), cols});
+    const float *row = dr_floats(f->row);
+    DR_TRY(means(of_rows(f), row_mean{row, mean}));
+    DR_TRY(dr_each(f->outer * f->a * f->inner, row_factor{row, mean, rows, f->a, f->inner}));
+    return dr_each(f->outer * f->b * f->inner, col_factor{dr_floats(f->col), cols});
 }
 
-template <typename T> struct squares {
+struct squares {
     static constexpr int K = 2;
-    update<T> u;
-    const T *p;
+    update u;
+    const float *p;
     __device__ void operator()(int64_t i, double *sum) const
     {
         const double change = static_cast<double>(u(i));
-        const double value = static_cast<double>(dr_get(p, i));
+        const double value = static_cast<double>(p[i]);
         sum[0] += change * change;
         sum[1] += value * value;
     }
@@ -226,10 +224,10 @@ size_t dr_cuda_adafactor_sums_work_bytes(const dr_adafactor_sums_args *a)
     return factor_bytes(&a->f) + dr_flat_sums_bytes(dr_numel(a->g), 2);
 }
 
-template <typename T> static dr_status sum_squares(dr_context *cx, const dr_adafactor_sums_args *a)
+static dr_status sum_squares(dr_context *cx, const dr_adafactor_sums_args *a)
 {
-    squares<T> s = {};
-    s.p = dr_data<const T>(a->p);
+    squares s = {};
+    s.p = dr_floats(a->p);
     DR_TRY(make_update(&a->f, a->g, a->grad_scale, cx->work, &s.u));
     DR_TRY(dr_each(1, clear_third{dr_data<double>(a->sums)}));
     return dr_flat_sums(dr_numel(a->g), static_cast<char *>(cx->work) + factor_bytes(&a->f),
@@ -238,7 +236,7 @@ template <typename T> static dr_status sum_squares(dr_context *cx, const dr_adaf
 
 dr_status dr_cuda_adafactor_sums(dr_context *cx, const dr_adafactor_sums_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->g->dtype, return sum_squares<T>(cx, a));
+    return sum_squares(cx, a);
 }
 
 /* What all elements share: {factor, -decay}. */
@@ -257,20 +255,20 @@ struct rates {
     }
 };
 
-template <typename T> struct apply {
-    update<T> of;
+struct apply {
+    update of;
     const float *rate;
     float beta1, rest1;
-    T *p, *m;
+    float *p, *m;
     __device__ void operator()(int64_t i) const
     {
-        const float x = dr_get(p, i);
+        const float x = p[i];
         float u = of(i) * rate[0];
         if (m != nullptr) {
-            u = fmaf(rest1, u, beta1 * dr_get(m, i));
-            dr_put(m, i, u);
+            u = fmaf(rest1, u, beta1 * m[i]);
+            m[i] = u;
         }
-        dr_put(p, i, fmaf(rate[1], x, x) - u);
+        p[i] = fmaf(rate[1], x, x) - u;
     }
 };
 
@@ -279,23 +277,23 @@ size_t dr_cuda_adafactor_apply_work_bytes(const dr_adafactor_apply_args *a)
     return factor_bytes(&a->f) + 2 * sizeof(float);
 }
 
-template <typename T> static dr_status run_apply(dr_context *cx, const dr_adafactor_apply_args *a)
+static dr_status run_apply(dr_context *cx, const dr_adafactor_apply_args *a)
 {
     const int64_t n = dr_numel(a->p);
     float *rate = reinterpret_cast<float *>(static_cast<char *>(cx->work) + factor_bytes(&a->f));
-    apply<T> f = {};
+    apply f = {};
     DR_TRY(make_update(&a->f, a->g, a->grad_scale, cx->work, &f.of));
     DR_TRY(dr_each(1, rates{a->lr, a->least_scale, a->clip, a->weight_decay, static_cast<double>(n),
                             a->scale_parameter, dr_data<double>(a->sums), rate}));
     f.rate = rate;
     f.beta1 = once(a->beta1);
     f.rest1 = once(1.0 - a->beta1);
-    f.p = dr_data<T>(a->p);
-    f.m = dr_data<T>(a->m);
+    f.p = dr_data<float>(a->p);
+    f.m = dr_data<float>(a->m);
     return dr_each(n, f);
 }
 
 dr_status dr_cuda_adafactor_apply(dr_context *cx, const dr_adafactor_apply_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->g->dtype, return run_apply<T>(cx, a));
+    return run_apply(cx, a);
 }

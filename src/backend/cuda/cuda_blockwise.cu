@@ -101,9 +101,9 @@ static __device__ float momentum(const settings &s, float p, float g, float *m)
     return p - s.lr * *m;
 }
 
-template <typename T, int KIND>
-__global__ void blockwise_kernel(int64_t n, settings s, maps map, T *p, const T *grad, state s1,
-                                 state s2)
+template <int KIND>
+__global__ void blockwise_kernel(int64_t n, settings s, maps map, float *p, const float *grad,
+                                 state s1, state s2)
 {
     DR_SHARED(float, code1, 0, BLOCK);
     DR_SHARED(float, code2, BLOCK * sizeof(float), BLOCK);
@@ -120,8 +120,8 @@ __global__ void blockwise_kernel(int64_t n, settings s, maps map, T *p, const T 
         if (inside) {
             m = read_state(s1, code1, i);
             v = read_state(s2, code2, i);
-            const float g = s.scale * dr_get(grad, i);
-            const float x = dr_get(p, i);
+            const float g = s.scale * grad[i];
+            const float x = p[i];
             dr_put(p, i,
                    KIND == DR_BLOCKWISE_ADAM   ? adam(s, x, g, &m, &v)
                    : KIND == DR_BLOCKWISE_LION ? lion(s, x, g, &m)
@@ -156,31 +156,31 @@ static settings settings_of(const dr_blockwise_args *a)
                     a->step == 1};
 }
 
-template <typename T, int KIND> static dr_status launch(const dr_blockwise_args *a)
+template <int KIND> static dr_status launch(const dr_blockwise_args *a)
 {
     maps map;
     dr_blockwise_code(true, map.code[0]);
     dr_blockwise_code(false, map.code[1]);
-    return DR_LAUNCH((blockwise_kernel<T, KIND>), dim3(dr_blocks(dr_numel(a->p), BLOCK, GRID)),
+    return DR_LAUNCH((blockwise_kernel<KIND>), dim3(dr_blocks(dr_numel(a->p), BLOCK, GRID)),
                      dim3(BLOCK), (2 * BLOCK + BLOCK / 32) * sizeof(float), dr_cuda_stream(),
-                     dr_numel(a->p), settings_of(a), map, dr_data<T>(a->p), dr_data<const T>(a->g),
+                     dr_numel(a->p), settings_of(a), map, dr_data<float>(a->p), dr_floats(a->g),
                      state_of(a->state1, a->absmax1), state_of(a->state2, a->absmax2));
 }
 
-template <typename T> static dr_status run_blockwise(const dr_blockwise_args *a)
+static dr_status run_blockwise(const dr_blockwise_args *a)
 {
     switch (a->kind) {
     case DR_BLOCKWISE_ADAM:
-        return launch<T, DR_BLOCKWISE_ADAM>(a);
+        return launch<DR_BLOCKWISE_ADAM>(a);
     case DR_BLOCKWISE_LION:
-        return launch<T, DR_BLOCKWISE_LION>(a);
+        return launch<DR_BLOCKWISE_LION>(a);
     case DR_BLOCKWISE_MOMENTUM:
         break;
     }
-    return launch<T, DR_BLOCKWISE_MOMENTUM>(a);
+    return launch<DR_BLOCKWISE_MOMENTUM>(a);
 }
 
 dr_status dr_cuda_blockwise(dr_context *, const dr_blockwise_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->p->dtype, return run_blockwise<T>(a));
+    return run_blockwise(a);
 }

@@ -233,7 +233,7 @@ template <typename T> static dr_status backward_dw(dr_context *cx, const dr_conv
 {
     const conv c = describe(&a->geom, a->x, a->dy, false);
     if (a->db != nullptr) {
-        DR_TRY(dr_cuda_add_column_sums(a->db, a->dy->data, c.rows, cx->work));
+        DR_TRY(dr_cuda_add_column_sums(a->db, a->dy, cx->work));
     }
     for (int64_t r0 = 0; r0 < c.rows && a->dw != nullptr; r0 += c.chunk_rows) {
         dr_cuda_gemm_args g = product(c);
@@ -244,6 +244,7 @@ template <typename T> static dr_status backward_dw(dr_context *cx, const dr_conv
         g.b.ld = c.depth;
         DR_TRY(patches_of<T>(c, a->x->data, r0, g.k, false, cx->work, &g.b.data));
         g.c = a->dw->data;
+        g.c_dtype = a->dw->dtype;
         g.c_ld = c.depth;
         g.beta = 1.0f;
         DR_TRY(dr_cuda_gemm(dr_cuda_stream(), &g));

@@ -55,7 +55,7 @@ dr_status dr_cuda_embedding(dr_context *, const dr_embedding_args *a)
 template <typename T> struct scatter_tokens {
     const int32_t *ids;
     const T *dy;
-    T *dtokens;
+    dr_gradient dtokens;
     int64_t rows, table, channels;
     int *flags;
     __device__ void operator()(int64_t r, int64_t c) const
@@ -72,13 +72,13 @@ template <typename T> struct scatter_tokens {
                 sum += dr_get(dy, q * channels + c);
             }
         }
-        dr_write_to(dtokens, id * channels + c, sum, true);
+        dtokens.add(id * channels + c, sum);
     }
 };
 
 template <typename T> struct scatter_positions {
     const T *dy;
-    T *dpositions;
+    dr_gradient dpositions;
     int64_t rows, length, channels;
     __device__ void operator()(int64_t s, int64_t c) const
     {
@@ -86,7 +86,7 @@ template <typename T> struct scatter_positions {
         for (int64_t r = s; r < rows; r += length) {
             sum += dr_get(dy, r * channels + c);
         }
-        dr_write_to(dpositions, s * channels + c, sum, true);
+        dpositions.add(s * channels + c, sum);
     }
 };
 
@@ -97,12 +97,12 @@ template <typename T> static dr_status backward(const dr_embedding_backward_args
     if (a->dtokens != nullptr) {
         DR_TRY(dr_grid(rows, channels,
                        scatter_tokens<T>{dr_data<const int32_t>(a->ids), dr_data<T>(a->dy),
-                                         dr_data<T>(a->dtokens), rows, a->dtokens->dim[0], channels,
-                                         dr_cuda_flags()}));
+                                         dr_gradient_of(a->dtokens), rows, a->dtokens->dim[0],
+                                         channels, dr_cuda_flags()}));
     }
     if (a->dpositions != nullptr) {
         DR_TRY(dr_grid(a->dy->dim[1], channels,
-                       scatter_positions<T>{dr_data<T>(a->dy), dr_data<T>(a->dpositions), rows,
+                       scatter_positions<T>{dr_data<T>(a->dy), dr_gradient_of(a->dpositions), rows,
                                             a->dy->dim[1], channels}));
     }
     return DR_OK;

@@ -41,9 +41,8 @@ size_t dr_cuda_adafactor_sums_work_bytes(const dr_adafactor_sums_args *a);
 size_t dr_cuda_adafactor_apply_work_bytes(const dr_adafactor_apply_args *a);
 size_t dr_cuda_mse_work_bytes(const dr_mse_args *a);
 
-/* c (rows,o) = or += x w^T + b; dst += column sums of dy (work:
- * dr_cuda_column_work_bytes(1,...,1)). */
-dr_status dr_cuda_add_column_sums(const dr_tensor *dst, const void *dy, int64_t rows, void *work);
+/* db += column sums of dy (rows,cols) (work: dr_cuda_column_work_bytes(1,...,1)). */
+dr_status dr_cuda_add_column_sums(const dr_tensor *db, const dr_tensor *dy, void *work);
 }
 
 #define DR_CUDA(call)                                                                              \
@@ -112,6 +111,26 @@ template <typename T>
 static __device__ __forceinline__ void dr_write_to(T *p, int64_t i, float v, bool add)
 {
     dr_put(p, i, add ? dr_get(p, i) + v : v);
+}
+
+/* A parameter's gradient, of the compute dtype or the activations'. */
+struct dr_gradient {
+    void *data;
+    dr_dtype dtype;
+    __device__ __forceinline__ void add(int64_t i, float v) const
+    {
+        if (dtype == DR_F32) {
+            dr_write_to(static_cast<float *>(data), i, v, true);
+        } else if (dtype == DR_F16) {
+            dr_write_to(static_cast<__half *>(data), i, v, true);
+        } else {
+            dr_write_to(static_cast<__nv_bfloat16 *>(data), i, v, true);
+        }
+    }
+};
+static inline dr_gradient dr_gradient_of(const dr_tensor *t)
+{
+    return t != nullptr ? dr_gradient{t->data, t->dtype} : dr_gradient{nullptr, DR_F32};
 }
 
 /* Runs the statements with T as the element type of dtype. */

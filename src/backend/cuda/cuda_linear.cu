@@ -57,7 +57,7 @@ dr_status dr_cuda_linear_dw(dr_context *cx, const dr_linear_dw_args *a)
     const int64_t rows = dr_rows(a->dy);
     const int64_t out = dr_cols(a->dy);
     if (a->db != nullptr) {
-        DR_TRY(dr_cuda_add_column_sums(a->db, a->dy->data, rows, cx->work));
+        DR_TRY(dr_cuda_add_column_sums(a->db, a->dy, cx->work));
     }
     if (a->dw == nullptr) {
         return DR_OK;
@@ -67,7 +67,8 @@ dr_status dr_cuda_linear_dw(dr_context *cx, const dr_linear_dw_args *a)
     g.n = dr_cols(a->x);
     g.k = rows;
     g.batch = 1;
-    g.dtype = g.c_dtype = a->dy->dtype;
+    g.dtype = a->dy->dtype;
+    g.c_dtype = a->dw->dtype;
     g.a = matrix(a->dy->data, out, true);
     g.b = matrix(a->x->data, g.n, false);
     g.c = a->dw->data;

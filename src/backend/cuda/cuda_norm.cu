@@ -203,10 +203,10 @@ template <typename T> struct group_means {
     }
 };
 
-template <typename T> struct affine_gradients {
+struct affine_gradients {
     int64_t n, channels;
     const float *sums;
-    T *dgamma, *dbeta;
+    dr_gradient dgamma, dbeta;
     __device__ void operator()(int64_t c) const
     {
         float sum_gamma = 0.0f;
@@ -215,8 +215,8 @@ template <typename T> struct affine_gradients {
             sum_gamma += sums[(i * 2 + 0) * channels + c];
             sum_beta += sums[(i * 2 + 1) * channels + c];
         }
-        dr_write_to(dgamma, c, sum_gamma, true);
-        dr_write_to(dbeta, c, sum_beta, true);
+        dgamma.add(c, sum_gamma);
+        dbeta.add(c, sum_beta);
     }
 };
 
@@ -253,8 +253,9 @@ static dr_status groupnorm_backward(dr_context *cx, const dr_groupnorm_backward_
                                 dr_floats(a->stats)};
     DR_TRY(dr_column_sums(s.n, s.pixels, s.channels, partial, channel_gradients<T>{e, sums}));
     if (a->dgamma != nullptr) {
-        DR_TRY(dr_each(s.channels, affine_gradients<T>{s.n, s.channels, sums, dr_data<T>(a->dgamma),
-                                                       dr_data<T>(a->dbeta)}));
+        DR_TRY(
+            dr_each(s.channels, affine_gradients{s.n, s.channels, sums, dr_gradient_of(a->dgamma),
+                                                 dr_gradient_of(a->dbeta)}));
     }
     if (a->dx == nullptr) {
         return DR_OK;
@@ -349,7 +350,7 @@ template <typename T> struct row_affine_gradients {
     enum { K = 2 };
     const T *dy, *x;
     const float *stats;
-    T *dgamma, *dbeta;
+    dr_gradient dgamma, dbeta;
     int64_t cols;
     __device__ void operator()(int64_t r, int64_t c, float *v) const
     {
@@ -358,8 +359,8 @@ template <typename T> struct row_affine_gradients {
     }
     __device__ void finish(int64_t, int64_t c, const float *sum) const
     {
-        dr_write_to(dgamma, c, sum[0], true);
-        dr_write_to(dbeta, c, sum[1], true);
+        dgamma.add(c, sum[0]);
+        dbeta.add(c, sum[1]);
     }
 };
 
@@ -378,8 +379,8 @@ static dr_status layernorm_backward(dr_context *cx, const dr_layernorm_backward_
     if (a->dgamma != nullptr) {
         DR_TRY(dr_column_sums(1, rows, cols, cx->work,
                               row_affine_gradients<T>{dy, x, dr_floats(a->stats),
-                                                      dr_data<T>(a->dgamma), dr_data<T>(a->dbeta),
-                                                      cols}));
+                                                      dr_gradient_of(a->dgamma),
+                                                      dr_gradient_of(a->dbeta), cols}));
     }
     if (a->dx == nullptr) {
         return DR_OK;

@@ -45,18 +45,18 @@ static float once(double x)
     return static_cast<float>(x);
 }
 
-template <typename T> struct adamw {
+struct adamw {
     float decay, rate1, beta2, new2, step_size, root2, eps, scale;
-    T *p, *m, *v;
-    const T *grad;
+    float *p, *m, *v;
+    const float *grad;
     __device__ void operator()(int64_t i) const
     {
-        const float g = scale * dr_get(grad, i);
-        const float m1 = lerp_of(dr_get(m, i), g, rate1);
-        const float v1 = fmaf(new2 * g, g, beta2 * dr_get(v, i));
-        dr_put(m, i, m1);
-        dr_put(v, i, v1);
-        dr_put(p, i, decay * dr_get(p, i) + step_size * m1 / (sqrtf(v1) / root2 + eps));
+        const float g = scale * grad[i];
+        const float m1 = lerp_of(m[i], g, rate1);
+        const float v1 = fmaf(new2 * g, g, beta2 * v[i]);
+        m[i] = m1;
+        v[i] = v1;
+        p[i] = decay * p[i] + step_size * m1 / (sqrtf(v1) / root2 + eps);
     }
 };
 
@@ -65,109 +65,99 @@ dr_status dr_cuda_adamw(dr_context *, const dr_adamw_args *a)
     const double step = static_cast<double>(a->step);
     const float step_size = once(-(a->lr / (1.0 - pow(a->beta1, step))));
     const float root2 = once(sqrt(1.0 - pow(a->beta2, step)));
-    DR_CUDA_WITH_TYPE(
-        a->p->dtype,
-        return dr_each(dr_numel(a->p),
-                       adamw<T>{once(1.0 - a->lr * a->weight_decay), once(1.0 - a->beta1),
-                                once(a->beta2), once(1.0 - a->beta2), step_size, root2,
-                                once(a->eps), once(a->grad_scale), dr_data<T>(a->p),
-                                dr_data<T>(a->m), dr_data<T>(a->v), dr_data<T>(a->g)}));
+    return dr_each(dr_numel(a->p),
+                   adamw{once(1.0 - a->lr * a->weight_decay), once(1.0 - a->beta1), once(a->beta2),
+                         once(1.0 - a->beta2), step_size, root2, once(a->eps), once(a->grad_scale),
+                         dr_data<float>(a->p), dr_data<float>(a->m), dr_data<float>(a->v),
+                         dr_data<float>(a->g)});
 }
 
-template <typename T> struct lerp {
+struct lerp {
     float weight;
-    const T *x;
-    T *y;
+    const float *x;
+    float *y;
     __device__ void operator()(int64_t i) const
     {
-        dr_put(y, i, lerp_of(dr_get(y, i), dr_get(x, i), weight));
+        y[i] = lerp_of(y[i], x[i], weight);
     }
 };
 
 dr_status dr_cuda_lerp(dr_context *, const dr_lerp_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->y->dtype,
-                      return dr_each(dr_numel(a->y),
-                                     lerp<T>{once(a->weight), dr_data<T>(a->x), dr_data<T>(a->y)}));
+    return dr_each(dr_numel(a->y),
+                   lerp{once(a->weight), dr_data<float>(a->x), dr_data<float>(a->y)});
 }
 
-template <typename T> struct momentum {
+struct momentum {
     float weight_decay, scale, new_rate, keep, lr;
     bool first, nesterov;
-    T *p, *m;
-    const T *grad;
+    float *p, *m;
+    const float *grad;
     __device__ void operator()(int64_t i) const
     {
-        const float g = fmaf(weight_decay, dr_get(p, i), scale * dr_get(grad, i));
-        const float m1 = first ? g : fmaf(new_rate, g, keep * dr_get(m, i));
-        dr_put(m, i, m1);
-        dr_put(p, i, fmaf(-lr, nesterov ? fmaf(keep, m1, g) : m1, dr_get(p, i)));
+        const float g = fmaf(weight_decay, p[i], scale * grad[i]);
+        const float m1 = first ? g : fmaf(new_rate, g, keep * m[i]);
+        m[i] = m1;
+        p[i] = fmaf(-lr, nesterov ? fmaf(keep, m1, g) : m1, p[i]);
     }
 };
 
 dr_status dr_cuda_momentum(dr_context *, const dr_momentum_args *a)
 {
-    DR_CUDA_WITH_TYPE(
-        a->p->dtype,
-        return dr_each(dr_numel(a->p),
-                       momentum<T>{once(a->weight_decay), once(a->grad_scale),
-                                   once(1.0 - a->dampening), once(a->momentum), once(a->lr),
-                                   a->first, a->nesterov, dr_data<T>(a->p), dr_data<T>(a->m),
-                                   dr_data<T>(a->g)}));
+    return dr_each(dr_numel(a->p),
+                   momentum{once(a->weight_decay), once(a->grad_scale), once(1.0 - a->dampening),
+                            once(a->momentum), once(a->lr), a->first, a->nesterov,
+                            dr_data<float>(a->p), dr_data<float>(a->m), dr_data<float>(a->g)});
 }
 
-template <typename T> struct adam_apply {
+struct adam_apply {
     float decay, rate, eps;
-    T *p;
-    const T *m, *v;
+    float *p;
+    const float *m, *v;
     __device__ void operator()(int64_t i) const
     {
-        const float x = dr_get(p, i);
-        dr_put(p, i, fmaf(decay, x, x) + rate * dr_get(m, i) / (sqrtf(dr_get(v, i)) + eps));
+        const float x = p[i];
+        p[i] = fmaf(decay, x, x) + rate * m[i] / (sqrtf(v[i]) + eps);
     }
 };
 
 dr_status dr_cuda_adam_apply(dr_context *, const dr_adam_apply_args *a)
 {
-    DR_CUDA_WITH_TYPE(
-        a->p->dtype,
-        return dr_each(dr_numel(a->p), adam_apply<T>{once(-a->decay), once(-a->rate), once(a->eps),
-                                                     dr_data<T>(a->p), dr_data<const T>(a->m),
-                                                     dr_data<const T>(a->v)}));
+    return dr_each(dr_numel(a->p),
+                   adam_apply{once(-a->decay), once(-a->rate), once(a->eps), dr_data<float>(a->p),
+                              dr_floats(a->m), dr_floats(a->v)});
 }
 
-template <typename T> struct schedule_free {
+struct schedule_free {
     float scale, beta2, new2, eps, correction, weight_decay, average, y_rate, lr;
     bool normalized;
-    T *y, *z, *v;
-    const T *grad;
+    float *y, *z, *v;
+    const float *grad;
     __device__ void operator()(int64_t i) const
     {
-        float u = scale * dr_get(grad, i);
+        float u = scale * grad[i];
         float v1 = 0.0f;
         if (v != nullptr) {
-            v1 = fmaf(new2 * u, u, beta2 * dr_get(v, i));
-            dr_put(v, i, v1);
+            v1 = fmaf(new2 * u, u, beta2 * v[i]);
+            v[i] = v1;
         }
         if (normalized) {
             u = u / (sqrtf(v1 / correction) + eps);
         }
-        const float y0 = dr_get(y, i);
-        const float z0 = dr_get(z, i);
+        const float y0 = y[i];
+        const float z0 = z[i];
         u = fmaf(weight_decay, y0, u);
-        dr_put(y, i, fmaf(y_rate, u, lerp_of(y0, z0, average)));
-        dr_put(z, i, fmaf(lr, u, z0));
+        y[i] = fmaf(y_rate, u, lerp_of(y0, z0, average));
+        z[i] = fmaf(lr, u, z0);
     }
 };
 
 dr_status dr_cuda_schedule_free(dr_context *, const dr_schedule_free_args *a)
 {
-    DR_CUDA_WITH_TYPE(
-        a->y->dtype,
-        return dr_each(dr_numel(a->y),
-                       schedule_free<T>{once(a->grad_scale), once(a->beta2), once(1.0 - a->beta2),
-                                        once(a->eps), once(a->correction), once(a->weight_decay),
-                                        once(a->average), once(a->y_rate), once(-a->lr),
-                                        a->normalized, dr_data<T>(a->y), dr_data<T>(a->z),
-                                        dr_data<T>(a->v), dr_data<const T>(a->g)}));
+    return dr_each(dr_numel(a->y),
+                   schedule_free{once(a->grad_scale), once(a->beta2), once(1.0 - a->beta2),
+                                 once(a->eps), once(a->correction), once(a->weight_decay),
+                                 once(a->average), once(a->y_rate), once(-a->lr), a->normalized,
+                                 dr_data<float>(a->y), dr_data<float>(a->z), dr_data<float>(a->v),
+                                 dr_floats(a->g)});
 }

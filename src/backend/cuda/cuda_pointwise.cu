@@ -201,13 +201,27 @@ dr_status dr_cuda_sum_rows(dr_context *cx, const dr_sum_rows_args *a)
                                                           cols, a->mode == DR_ADD}));
 }
 
-dr_status dr_cuda_add_column_sums(const dr_tensor *dst, const void *dy, int64_t rows, void *work)
+template <typename T> struct bias_sum {
+    enum { K = 1 };
+    const T *dy;
+    dr_gradient db;
+    int64_t cols;
+    __device__ void operator()(int64_t r, int64_t c, float *v) const
+    {
+        v[0] = dr_get(dy, r * cols + c);
+    }
+    __device__ void finish(int64_t, int64_t c, const float *sum) const
+    {
+        db.add(c, sum[0]);
+    }
+};
+
+dr_status dr_cuda_add_column_sums(const dr_tensor *db, const dr_tensor *dy, void *work)
 {
-    const int64_t cols = dr_numel(dst);
-    DR_CUDA_WITH_TYPE(dst->dtype,
-                      return dr_column_sums(
-                          1, rows, cols, work,
-                          column_sum<T>{static_cast<const T *>(dy), dr_data<T>(dst), cols, true}));
+    const int64_t cols = dr_numel(db);
+    DR_CUDA_WITH_TYPE(dy->dtype, return dr_column_sums(
+                                     1, dr_rows(dy), cols, work,
+                                     bias_sum<T>{dr_data<const T>(dy), dr_gradient_of(db), cols}));
 }
 
 size_t dr_cuda_column_work_bytes(int64_t batch, int64_t rows, int64_t cols, int n_sums)
