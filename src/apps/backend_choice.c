@@ -48,6 +48,15 @@ static dr_status check_distinct(dr_dist *d, const unsigned char uuid[16])
     return st;
 }
 
+static bool opened; /* the GPU of this process */
+
+static void report_convolutions(void)
+{
+    char text[256];
+    dr_cuda_describe_convolutions(text);
+    dr_info("convolutions: %s", text);
+}
+
 static dr_status open_gpu(dr_dist *d, const dr_backend **out)
 {
     int device = 0;
@@ -59,13 +68,18 @@ static dr_status open_gpu(dr_dist *d, const dr_backend **out)
     DR_TRY(dr_dist_agree(d, st));
     DR_TRY(check_distinct(d, info.uuid));
     DR_TRY(dr_dist_agree(d, dr_cuda_open(device, false, out)));
+    opened = true;
     dr_info("device: GPU %d, %s (compute capability %d.%d)", device, info.name, info.major,
             info.minor);
+    report_convolutions();
     return DR_OK;
 }
 
 void dr_backend_release(void)
 {
+    if (opened) {
+        report_convolutions();
+    }
     dr_cuda_close();
 }
 #else

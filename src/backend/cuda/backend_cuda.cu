@@ -11,6 +11,7 @@
 #include <cstring>
 
 extern "C" {
+#include "backend/cuda/cuda_cudnn.h"
 #include "ops/attention.h"
 #include "ops/conv2d.h"
 #include "ops/diffusion_ops.h"
@@ -24,8 +25,9 @@ static struct {
     bool is_open;
     int device;
     cudaStream_t stream;
-    int *flags;        /* host memory that kernels can write */
-    int *device_flags; /* the same, as kernels see it */
+    int *flags;           /* host memory that kernels can write */
+    int *device_flags;    /* the same, as kernels see it */
+    const char *no_cudnn; /* why, or NULL */
 } gpu;
 
 dr_status dr_cuda_error(cudaError_t e, const char *call, const char *file, int line)
@@ -221,6 +223,23 @@ dr_status dr_cuda_describe(int device, dr_cuda_info *out)
     return DR_OK;
 }
 
+void dr_cuda_describe_convolutions(char out[256])
+{
+    const dr_cuda_cudnn_counts n = dr_cuda_cudnn_counted();
+    const int version = dr_cuda_cudnn_version();
+    if (gpu.no_cudnn != nullptr) {
+        (void)snprintf(out, 256, "own kernels: %.230s", gpu.no_cudnn);
+    } else if (n.planned + n.refused == 0) {
+        (void)snprintf(out, 256, "cuDNN %d.%d.%d", version / 10000, version / 100 % 100,
+                       version % 100);
+    } else {
+        (void)snprintf(
+            out, 256, "cuDNN %d.%d.%d has plans for %lld of %lld; own kernels do %lld",
+            version / 10000, version / 100 % 100, version % 100, static_cast<long long>(n.planned),
+            static_cast<long long>(n.planned + n.refused), static_cast<long long>(n.refused));
+    }
+}
+
 dr_status dr_cuda_free_bytes(uint64_t *out)
 {
     size_t free = 0;
@@ -241,7 +260,8 @@ static dr_status open_device(int device, bool tf32)
     gpu.flags = static_cast<int *>(flags);
     DR_CUDA(cudaHostGetDevicePointer(&device_flags, flags, 0));
     gpu.device_flags = static_cast<int *>(device_flags);
-    return dr_cuda_gemm_open(tf32);
+    DR_TRY(dr_cuda_gemm_open(tf32));
+    return dr_cuda_cudnn_open(tf32, &gpu.no_cudnn);
 }
 
 dr_status dr_cuda_open(int device, bool tf32, const dr_backend **out)
@@ -276,6 +296,7 @@ void dr_cuda_close(void)
         (void)cudaStreamSynchronize(gpu.stream);
         (void)cudaStreamDestroy(gpu.stream);
     }
+    dr_cuda_cudnn_close();
     dr_cuda_gemm_close();
     if (gpu.flags != nullptr) {
         (void)cudaFreeHost(gpu.flags);

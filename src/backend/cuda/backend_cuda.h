@@ -37,6 +37,9 @@ DR_MUST_USE dr_status dr_cuda_open(int device, bool tf32, const dr_backend **out
 void dr_cuda_close(void);
 /* Facts about GPU `device`; needs no open one. */
 DR_MUST_USE dr_status dr_cuda_describe(int device, dr_cuda_info *out);
+/* What convolutions of the open GPU run on, in words: cuDNN's version, or why there is none; and,
+ * once some were asked for, how many have a plan there. */
+void dr_cuda_describe_convolutions(char out[256]);
 /* Memory of the open GPU that nobody uses. */
 DR_MUST_USE dr_status dr_cuda_free_bytes(uint64_t *out);
 

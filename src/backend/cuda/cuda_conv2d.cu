@@ -1,16 +1,25 @@
 /*
- * backend/cuda/cuda_conv2d.cu - convolution (ops/conv2d.h) as matrix products over patches, in
- * memory order (N,H,W,C) throughout.
+ * backend/cuda/cuda_conv2d.cu - convolution (ops/conv2d.h), in memory order (N,H,W,C) throughout.
  *
- * Forward: row r = (n,ho,wo) of the patch matrix holds the KH*KW*I inputs under output pixel r,
- * zero where the kernel hangs over the border; y = patches w^T + b. dx: row r = (n,h,w) holds the
- * KH*KW*O output gradients that pixel r took part in, zero where none; dx = patches w',
- * w'(kh,kw,o,i) = w(o,kh,kw,i). dw += dy^T patches. Patches are gathered for as many rows at a time
- * as fit into CHUNK_BYTES of workspace. A 1x1 kernel with stride 1 needs no patches.
+ * A kernel larger than 1x1 is cuDNN's (cuda_cudnn.h) where that has a plan for it. cuDNN wants
+ * pointers that are multiples of 16 bytes. Activations are what they are while the step is planned;
+ * weights and their gradients lie where the registry put them, so room is kept for an aligned copy
+ * of either. That copy is also where dw goes when it has another type than x. Biases are added and
+ * summed by kernels of ours.
+ *
+ * Otherwise convolutions are matrix products over patches. Forward: row r = (n,ho,wo) of the patch
+ * matrix holds the KH*KW*I inputs under output pixel r, zero where the kernel hangs over the
+ * border; y = patches w^T + b. dx: row r = (n,h,w) holds the KH*KW*O output gradients that pixel r
+ * took part in, zero where none; dx = patches w', w'(kh,kw,o,i) = w(o,kh,kw,i). dw += dy^T patches.
+ * Patches are gathered for as many rows at a time as fit into CHUNK_BYTES of workspace. A 1x1
+ * kernel with stride 1 needs no patches.
  */
 #include "backend/cuda/cuda_internal.cuh"
 
+#include <cstring>
+
 extern "C" {
+#include "backend/cuda/cuda_cudnn.h"
 #include "ops/conv2d.h"
 }
 
@@ -66,7 +75,7 @@ static size_t patch_bytes(const conv *c)
                : align64(static_cast<size_t>(c->chunk_rows * c->depth) * dr_dtype_size(c->dtype));
 }
 
-size_t dr_cuda_conv2d_work_bytes(dr_op_id op, const void *args)
+static size_t own_work_bytes(dr_op_id op, const void *args)
 {
     if (op == DR_OP_conv2d) {
         const dr_conv2d_args *a = static_cast<const dr_conv2d_args *>(args);
@@ -80,10 +89,171 @@ size_t dr_cuda_conv2d_work_bytes(dr_op_id op, const void *args)
     }
     const dr_conv2d_dw_args *a = static_cast<const dr_conv2d_dw_args *>(args);
     const conv c = describe(&a->geom, a->x, a->dy, false);
-    const size_t sums = a->db != nullptr ? dr_cuda_column_work_bytes(1, c.rows, c.out, 1) : 0;
-    const size_t patches = a->dw != nullptr ? patch_bytes(&c) : 0;
-    return sums > patches ? sums : patches; /* one after the other */
+    return a->dw != nullptr ? patch_bytes(&c) : 0;
 }
+
+/* ---- by cuDNN ---------------------------------------------------------------------------------
+ */
+
+typedef struct cudnn_path {
+    dr_cuda_conv conv;
+    bool found;
+    size_t plan_bytes, weight_bytes; /* of the workspace: the plan's, then an aligned copy */
+} cudnn_path;
+
+static bool is_aligned(const void *p)
+{
+    return reinterpret_cast<uintptr_t>(p) % DR_CUDA_CUDNN_ALIGNMENT == 0;
+}
+
+/* image: x or dx; output: y or dy. dw is added to where it lies, or set in the copy. */
+static cudnn_path path_of(dr_cuda_conv_kind kind, const dr_conv2d_geom *g, const dr_tensor *image,
+                          const dr_tensor *output, bool adds)
+{
+    const conv s = describe(g, image, output, false);
+    cudnn_path p;
+    memset(&p, 0, sizeof p);
+    p.conv.n = s.n;
+    p.conv.h = s.h;
+    p.conv.w = s.w;
+    p.conv.in = s.in;
+    p.conv.ho = s.ho;
+    p.conv.wo = s.wo;
+    p.conv.out = s.out;
+    p.conv.geom = *g;
+    p.conv.kind = kind;
+    p.conv.dtype = p.conv.result = s.dtype;
+    p.conv.adds = adds ? 1 : 0;
+    size_t bytes = 0;
+    p.found = !s.direct && is_aligned(image->data) && is_aligned(output->data) &&
+              dr_cuda_cudnn_has(&p.conv, &bytes);
+    p.plan_bytes = align64(bytes);
+    p.weight_bytes =
+        align64(static_cast<size_t>(s.out * s.in * g->kh * g->kw) * dr_dtype_size(s.dtype));
+    return p;
+}
+
+static cudnn_path forward_path(const dr_conv2d_args *a)
+{
+    return path_of(DR_CUDA_CONV_Y, &a->geom, a->x, a->y, false);
+}
+
+static cudnn_path dx_path(const dr_conv2d_dx_args *a)
+{
+    return path_of(DR_CUDA_CONV_DX, &a->geom, a->dx, a->dy, a->mode == DR_ADD);
+}
+
+static cudnn_path dw_path(const dr_conv2d_dw_args *a, bool adds)
+{
+    return path_of(DR_CUDA_CONV_DW, &a->geom, a->x, a->dy, adds);
+}
+
+static size_t total_bytes(const cudnn_path *p)
+{
+    return p->plan_bytes + p->weight_bytes;
+}
+
+static size_t dw_work_bytes(const dr_conv2d_dw_args *a)
+{
+    size_t most = a->db != nullptr ? dr_cuda_column_work_bytes(1, dr_rows(a->dy), dr_cols(a->dy), 1)
+                                   : 0; /* the sums, then the rest */
+    if (a->dw != nullptr) {
+        const cudnn_path there = dw_path(a, true);
+        const cudnn_path copied = dw_path(a, false);
+        const size_t added = there.found ? total_bytes(&there) : 0;
+        const size_t set = copied.found ? total_bytes(&copied) : own_work_bytes(DR_OP_conv2d_dw, a);
+        most = most > added ? most : added;
+        most = most > set ? most : set;
+    }
+    return most;
+}
+
+size_t dr_cuda_conv2d_work_bytes(dr_op_id op, const void *args)
+{
+    if (op == DR_OP_conv2d_dw) {
+        return dw_work_bytes(static_cast<const dr_conv2d_dw_args *>(args));
+    }
+    const cudnn_path p = op == DR_OP_conv2d
+                             ? forward_path(static_cast<const dr_conv2d_args *>(args))
+                             : dx_path(static_cast<const dr_conv2d_dx_args *>(args));
+    return p.found ? total_bytes(&p) : own_work_bytes(op, args);
+}
+
+/* The weights where cuDNN can read them. */
+static dr_status aligned_weights(const cudnn_path *p, const dr_tensor *w, void *work,
+                                 const void **out)
+{
+    *out = w->data;
+    if (!is_aligned(w->data)) {
+        void *copy = static_cast<char *>(work) + p->plan_bytes;
+        DR_CUDA(cudaMemcpyAsync(copy, w->data, dr_nbytes(w), cudaMemcpyDeviceToDevice,
+                                dr_cuda_stream()));
+        *out = copy;
+    }
+    return DR_OK;
+}
+
+template <typename T> struct add_bias {
+    const T *b;
+    T *y;
+    int64_t channels;
+    __device__ void operator()(int64_t r, int64_t c) const
+    {
+        dr_write_to(y, r * channels + c, dr_get(b, c), true);
+    }
+};
+
+template <typename T>
+static dr_status cudnn_forward(dr_context *cx, const dr_conv2d_args *a, const cudnn_path *p)
+{
+    const void *w = nullptr;
+    DR_TRY(aligned_weights(p, a->w, cx->work, &w));
+    DR_TRY(dr_cuda_cudnn_run(dr_cuda_stream(), &p->conv, a->x->data, w, a->y->data, cx->work));
+    if (a->b == nullptr) {
+        return DR_OK;
+    }
+    return dr_grid(dr_rows(a->y), dr_cols(a->y),
+                   add_bias<T>{dr_data<const T>(a->b), dr_data<T>(a->y), dr_cols(a->y)});
+}
+
+static dr_status cudnn_dx(dr_context *cx, const dr_conv2d_dx_args *a, const cudnn_path *p)
+{
+    const void *w = nullptr;
+    DR_TRY(aligned_weights(p, a->w, cx->work, &w));
+    return dr_cuda_cudnn_run(dr_cuda_stream(), &p->conv, a->dy->data, w, a->dx->data, cx->work);
+}
+
+template <typename T> struct add_copy {
+    const T *copy;
+    dr_gradient dw;
+    __device__ void operator()(int64_t i) const
+    {
+        dw.add(i, dr_get(copy, i));
+    }
+};
+
+/* found: whether cuDNN did it. */
+template <typename T>
+static dr_status cudnn_dw(dr_context *cx, const dr_conv2d_dw_args *a, bool *found)
+{
+    cudnn_path p = dw_path(a, true);
+    *found = true;
+    if (p.found && is_aligned(a->dw->data) && a->dw->dtype == a->x->dtype) {
+        return dr_cuda_cudnn_run(dr_cuda_stream(), &p.conv, a->dy->data, a->x->data, a->dw->data,
+                                 cx->work);
+    }
+    p = dw_path(a, false);
+    *found = p.found;
+    if (!p.found) {
+        return DR_OK;
+    }
+    T *copy = reinterpret_cast<T *>(static_cast<char *>(cx->work) + p.plan_bytes);
+    DR_TRY(dr_cuda_cudnn_run(dr_cuda_stream(), &p.conv, a->dy->data, a->x->data, copy, cx->work));
+    return dr_each(dr_numel(a->dw), add_copy<T>{copy, dr_gradient_of(a->dw)});
+}
+
+/* ---- by patches -------------------------------------------------------------------------------
+ */
 
 /* Element c of tap t of the patch under output pixel r0 + r. Grid rows: r taps + t. */
 template <typename T> struct gather {
@@ -193,7 +363,9 @@ template <typename T> static dr_status forward(dr_context *cx, const dr_conv2d_a
 
 dr_status dr_cuda_conv2d(dr_context *cx, const dr_conv2d_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->x->dtype, return forward<T>(cx, a));
+    const cudnn_path p = forward_path(a);
+    DR_CUDA_WITH_TYPE(a->x->dtype,
+                      return p.found ? cudnn_forward<T>(cx, a, &p) : forward<T>(cx, a));
 }
 
 template <typename T> static dr_status backward_dx(dr_context *cx, const dr_conv2d_dx_args *a)
@@ -226,16 +398,17 @@ template <typename T> static dr_status backward_dx(dr_context *cx, const dr_conv
 
 dr_status dr_cuda_conv2d_dx(dr_context *cx, const dr_conv2d_dx_args *a)
 {
+    const cudnn_path p = dx_path(a);
+    if (p.found) {
+        return cudnn_dx(cx, a, &p);
+    }
     DR_CUDA_WITH_TYPE(a->dy->dtype, return backward_dx<T>(cx, a));
 }
 
 template <typename T> static dr_status backward_dw(dr_context *cx, const dr_conv2d_dw_args *a)
 {
     const conv c = describe(&a->geom, a->x, a->dy, false);
-    if (a->db != nullptr) {
-        DR_TRY(dr_cuda_add_column_sums(a->db, a->dy, cx->work));
-    }
-    for (int64_t r0 = 0; r0 < c.rows && a->dw != nullptr; r0 += c.chunk_rows) {
+    for (int64_t r0 = 0; r0 < c.rows; r0 += c.chunk_rows) {
         dr_cuda_gemm_args g = product(c);
         g.m = c.out;
         g.n = c.depth;
@@ -252,7 +425,20 @@ template <typename T> static dr_status backward_dw(dr_context *cx, const dr_conv
     return DR_OK;
 }
 
+template <typename T> static dr_status add_dw(dr_context *cx, const dr_conv2d_dw_args *a)
+{
+    bool found = false;
+    DR_TRY(cudnn_dw<T>(cx, a, &found));
+    return found ? DR_OK : backward_dw<T>(cx, a);
+}
+
 dr_status dr_cuda_conv2d_dw(dr_context *cx, const dr_conv2d_dw_args *a)
 {
-    DR_CUDA_WITH_TYPE(a->dy->dtype, return backward_dw<T>(cx, a));
+    if (a->db != nullptr) {
+        DR_TRY(dr_cuda_add_column_sums(a->db, a->dy, cx->work));
+    }
+    if (a->dw == nullptr) {
+        return DR_OK;
+    }
+    DR_CUDA_WITH_TYPE(a->dy->dtype, return add_dw<T>(cx, a));
 }
