@@ -3,6 +3,7 @@
  */
 #include "base/arena.h"
 #include "train/lora_file.h"
+#include "train/lora_set.h"
 
 #include <float.h>
 #include <math.h>
@@ -133,6 +134,34 @@ static dr_status run_chain(const dr_lora_file *f, const chain *c, matrix *out)
 end:
     matrix_free(&up);
     matrix_free(&down);
+    matrix_free(&core);
+    matrix_free(&through);
+    return st;
+}
+
+dr_status dr_lora_factors_read(const dr_lora_file *f, const dr_lora_module *m, float *up,
+                               float *down)
+{
+    const dr_file_tensor *const *p = m->part;
+    DR_CHECK(m->kind == DR_LORA_FACTORS, "%s is not of two factors", m->name);
+    DR_TRY(dr_lora_part_read(f, p[DR_LORA_UP], up));
+    if (p[DR_LORA_MID] == NULL) {
+        return dr_lora_part_read(f, p[DR_LORA_DOWN], down);
+    }
+    matrix first = {0};
+    matrix core = {0};
+    matrix through = {0};
+    dr_status st = read_matrix(f, p[DR_LORA_DOWN], &first);
+    if (st == DR_OK) {
+        st = read_matrix(f, p[DR_LORA_MID], &core);
+    }
+    if (st == DR_OK) {
+        st = through_core(&core, &first, &through);
+    }
+    if (st == DR_OK) {
+        memcpy(down, through.at, (size_t)(through.rows * through.cols) * sizeof *down);
+    }
+    matrix_free(&first);
     matrix_free(&core);
     matrix_free(&through);
     return st;

@@ -110,11 +110,10 @@ static int64_t window(const dr_file_tensor *t)
     return size_of(t, 2) * size_of(t, 3);
 }
 
-static bool set_kernel(dr_lora_module *m, const dr_file_tensor *t)
+static void set_kernel(dr_lora_module *m, const dr_file_tensor *t)
 {
     m->kernel[0] = size_of(t, 2);
     m->kernel[1] = size_of(t, 3);
-    return true;
 }
 
 static bool is_core(const dr_file_tensor *t, int64_t rank)
@@ -133,13 +132,28 @@ static bool shape_factors(dr_lora_module *m)
     m->rank = down->shape[0];
     m->in = down->shape[1];
     m->out = up->shape[0];
-    (void)set_kernel(m, mid != NULL ? mid : down);
+    set_kernel(m, mid != NULL ? mid : down);
     return up->shape[1] == m->rank && window(up) == 1 &&
            (mid == NULL || (is_core(mid, m->rank) && window(down) == 1));
 }
 
-/* A LoHa's kernel is not in its shapes unless there are cores: w1_b then has in * k * k columns,
- * and fits() takes any kernel with that product. */
+/* LoHa and LoKr without a core have the window of a convolution in their columns, where only the
+ * name shows it: these are 3x3 in every Stable Diffusion U-Net. */
+static void unfold_window(dr_lora_module *m)
+{
+    static const char *const endings[] = {"_conv1", "_conv2", "samplers_0_conv", "_conv_in",
+                                          "_conv_out"};
+    enum { SIDE = 3, WINDOW = SIDE * SIDE };
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        if (dr_str_ends(m->name, endings[i]) && m->kernel[0] * m->kernel[1] == 1 &&
+            m->in % WINDOW == 0) {
+            m->in /= WINDOW;
+            m->kernel[0] = SIDE;
+            m->kernel[1] = SIDE;
+        }
+    }
+}
+
 static bool shape_hadamard(dr_lora_module *m)
 {
     const dr_file_tensor *const *p = m->part;
@@ -153,11 +167,13 @@ static bool shape_hadamard(dr_lora_module *m)
     m->rank = p[DR_LORA_W1_B]->shape[0];
     m->out = p[DR_LORA_W1_A]->shape[1 - axis_of_rank];
     m->in = p[DR_LORA_W1_B]->shape[1];
-    (void)set_kernel(m, p[DR_LORA_T1]);
+    const int64_t cols = m->in;
+    set_kernel(m, p[DR_LORA_T1]);
+    unfold_window(m);
     return p[DR_LORA_W1_A]->shape[axis_of_rank] == m->rank &&
            p[DR_LORA_W2_A]->shape[axis_of_rank] == p[DR_LORA_W2_B]->shape[0] &&
            p[DR_LORA_W2_A]->shape[1 - axis_of_rank] == m->out &&
-           p[DR_LORA_W2_B]->shape[1] == m->in && cores == (p[DR_LORA_T2] != NULL) &&
+           p[DR_LORA_W2_B]->shape[1] == cols && cores == (p[DR_LORA_T2] != NULL) &&
            (!cores ||
             (is_core(p[DR_LORA_T1], m->rank) && is_core(p[DR_LORA_T2], p[DR_LORA_W2_B]->shape[0]) &&
              window(p[DR_LORA_T1]) == window(p[DR_LORA_T2])));
@@ -197,7 +213,9 @@ static bool shape_kronecker(dr_lora_module *m)
     }
     m->out = d1[0] * d2[0];
     m->in = d1[1] * d2[1];
-    return set_kernel(m, core != NULL ? core : m->part[DR_LORA_W2]);
+    set_kernel(m, core != NULL ? core : m->part[DR_LORA_W2]);
+    unfold_window(m);
+    return true;
 }
 
 static bool shape_difference(dr_lora_module *m)
@@ -208,7 +226,8 @@ static bool shape_difference(dr_lora_module *m)
     }
     m->out = diff->shape[0];
     m->in = diff->shape[1];
-    return set_kernel(m, diff);
+    set_kernel(m, diff);
+    return true;
 }
 
 /* A magnitude is [out], [out,1,..] or [1,in,1,..]. */

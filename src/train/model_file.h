@@ -74,6 +74,11 @@ enum { DR_MODEL_PARTS = 3 };
  */
 DR_MUST_USE dr_status dr_model_file_load(const dr_model_file *f, dr_model_part part,
                                          dr_params *set);
+/* One parameter's numbers in the order of files, as floats; out has room for p->n of them. */
+DR_MUST_USE dr_status dr_model_file_read(const dr_model_file *f, dr_model_part part,
+                                         const dr_param *p, float *out);
+/* Registers all parameters of a part (not bound) in the set. */
+void dr_model_part_params(const dr_model_config *c, dr_model_part part, dr_params *set);
 /*
  * Hex XXH3-128 of what turns pictures into latents: names, dtypes and bytes of the VAE's encoder
  * and its norm groups. The same for the same weights in any form of file. Computed at the first
@@ -96,8 +101,18 @@ bool dr_save_is_directory(dr_save_format format);
 const char *dr_save_ending(dr_save_format format);
 /* False for a name that is none of the four. */
 bool dr_save_format_from_name(const char *name, dr_save_format *out);
+/* What the ending of path says: ".safetensors", ".ckpt", else a directory with safetensors. */
+dr_save_format dr_save_format_of_path(const char *path);
 /* The form the model was opened in, which is also the one it is saved in when none is asked for. */
 dr_save_format dr_model_file_format(const dr_model_file *f);
+
+typedef struct dr_model_edit { /* changes numbers of the source on their way into the new file */
+    /* Whether a parameter is changed; the others keep their bytes. */
+    bool (*touches)(void *user, dr_model_part part, const dr_param *p);
+    /* Changes it in place: p->n floats in the order of files. */
+    dr_status (*apply)(void *user, dr_model_part part, const dr_param *p, float *values);
+    void *user;
+} dr_model_edit;
 
 typedef struct dr_model_save {
     const char *path;
@@ -105,7 +120,9 @@ typedef struct dr_model_save {
     dr_dtype dtype;                       /* of the trained tensors: F32, F16 or BF16 */
     bool cast_all;                        /* the rest of the three networks gets it too */
     const dr_params *unet, *text_encoder; /* bound values; NULL: the source's tensors */
-    const dr_safetensors_meta *meta;      /* safetensors file: metadata besides "format" */
+    const dr_model_edit *edit; /* of the source's tensors of these two; they keep their dtype unless
+                                  cast_all; NULL: none */
+    const dr_safetensors_meta *meta; /* safetensors file: metadata besides "format" */
     size_t n_meta;
     bool keep_meta;             /* the metadata of a single source stays, but for hashes */
     bool hash;                  /* and modelspec.hash_sha256, of all tensors' bytes in the file */

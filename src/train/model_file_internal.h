@@ -51,8 +51,6 @@ typedef struct dr_place { /* a parameter's bytes in a file, in file order */
 
 /* "unet", "text_encoder", "vae": folder names, and words for messages. */
 const char *dr_model_part_name(dr_model_part part);
-/* Registers all parameters of a part (not bound) in the set. */
-void dr_model_part_params(const dr_model_config *c, dr_model_part part, dr_params *set);
 /*
  * Where a parameter lies. DR_FORMAT with name, found and expected when it is missing, has another
  * shape or no floating-point dtype.

@@ -95,6 +95,18 @@ dr_status dr_model_file_load(const dr_model_file *f, dr_model_part part, dr_para
     return DR_OK;
 }
 
+dr_status dr_model_file_read(const dr_model_file *f, dr_model_part part, const dr_param *p,
+                             float *out)
+{
+    dr_place place;
+    const void *data = NULL;
+    DR_TRY(dr_model_place(f, part, p, &place));
+    DR_TRY(dr_place_data(&place, &data));
+    dr_convert(out, DR_F32, data, place.tensor->dtype, (size_t)p->n);
+    dr_place_release(&place);
+    return DR_OK;
+}
+
 /* ---- hash ---------------------------------------------------------------------------------- */
 
 static dr_status hash_encoder(const dr_model_file *f, const dr_params *set, dr_str *facts)

@@ -17,6 +17,7 @@ static const char text_prefix[] = "cond_stage_model.transformer.";
 typedef struct saving {
     const dr_model_file *file;
     const dr_params *trained[DR_MODEL_PARTS]; /* NULL: the source's */
+    const dr_model_edit *edit;                /* NULL: none */
     dr_dtype dtype;
     bool cast_all;
 } saving;
@@ -34,6 +35,22 @@ static dr_status value_dtype(void *user, dr_model_part part, const dr_param *p, 
     return DR_OK;
 }
 
+static dr_status read_edited(const saving *s, dr_model_part part, const dr_param *p, dr_dtype dtype,
+                             void *out)
+{
+    void *values = NULL;
+    DR_TRY(dr_try_calloc((size_t)p->n, sizeof(float), &values));
+    dr_status st = dr_model_file_read(s->file, part, p, values);
+    if (st == DR_OK) {
+        st = s->edit->apply(s->edit->user, part, p, values);
+    }
+    if (st == DR_OK) {
+        dr_convert(out, dtype, values, DR_F32, (size_t)p->n);
+    }
+    free(values);
+    return st;
+}
+
 static dr_status value_read(void *user, dr_model_part part, const dr_param *p, dr_dtype dtype,
                             void *out)
 {
@@ -45,6 +62,9 @@ static dr_status value_read(void *user, dr_model_part part, const dr_param *p, d
                  "%s is not among the values to save", p->name);
         dr_param_to_file_order(t, t->value.data, t->value.dtype, out, dtype);
         return DR_OK;
+    }
+    if (part != DR_PART_VAE && s->edit != NULL && s->edit->touches(s->edit->user, part, p)) {
+        return read_edited(s, part, p, dtype, out);
     }
     const void *data = NULL;
     DR_TRY(dr_model_place(s->file, part, p, &place));
@@ -85,6 +105,13 @@ bool dr_save_format_from_name(const char *name, dr_save_format *out)
         }
     }
     return false;
+}
+
+dr_save_format dr_save_format_of_path(const char *path)
+{
+    return dr_str_ends(path, ".safetensors") ? DR_SAVE_SAFETENSORS
+           : dr_str_ends(path, ".ckpt")      ? DR_SAVE_CKPT
+                                             : DR_SAVE_DIFFUSERS;
 }
 
 dr_save_format dr_model_file_format(const dr_model_file *f)
@@ -359,15 +386,16 @@ dr_status dr_model_write(dr_model_job *job)
 
 dr_status dr_model_file_save(const dr_model_file *f, const dr_model_save *o)
 {
-    saving s = {.file = f, .dtype = o->dtype, .cast_all = o->cast_all};
+    saving s = {.file = f, .edit = o->edit, .dtype = o->dtype, .cast_all = o->cast_all};
+    const bool edited = o->edit != NULL;
     s.trained[DR_PART_UNET] = o->unet;
     s.trained[DR_PART_TEXT_ENCODER] = o->text_encoder;
     dr_model_job job = {.path = o->path,
                         .config = &f->config,
                         .source = f,
                         .values = {value_dtype, value_read, &s},
-                        .changed = {o->unet != NULL || o->cast_all,
-                                    o->text_encoder != NULL || o->cast_all,
+                        .changed = {o->unet != NULL || edited || o->cast_all,
+                                    o->text_encoder != NULL || edited || o->cast_all,
                                     f->foreign_vae || o->cast_all},
                         .cast_all = o->cast_all,
                         .dtype = o->dtype,
