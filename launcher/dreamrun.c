@@ -24,6 +24,7 @@ static const char usage[] =
     "  check        looks at a dataset before it is trained on\n"
     "  init_model   writes a randomly initialised model\n"
     "  convert      writes a model in another form or precision\n"
+    "  merge_lora   puts LoRAs into a model, or several into one\n"
     "  tokenize     captions on stdin, token ids on stdout\n"
     "  inspect      lists what a model file holds\n"
     "  sample       generates pictures with a model\n"

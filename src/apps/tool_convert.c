@@ -1,5 +1,6 @@
 #include "apps/tool_convert.h"
 
+#include "apps/save_meter.h"
 #include "apps/tool_words.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -9,7 +10,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     CONVERT_to,
@@ -86,50 +86,14 @@ static const dr_tool_text text = {
     .operands = "SRC DST",
     .n_operands = 2};
 
-/* ---- progress ------------------------------------------------------------------------------ */
-
-typedef struct meter {
-    bool terminal;
-    double start_s, said_s;
-} meter;
-
-static void show_progress(void *user, uint64_t done, uint64_t all)
-{
-    const double every_s = 0.2;  /* of a terminal: smooth to the eye */
-    const double plain_s = 10.0; /* of a log */
-    meter *m = user;
-    const double now = dr_now_s();
-    char of[24];
-    if (all == 0 || now - m->said_s < (m->terminal ? every_s : plain_s)) {
-        return;
-    }
-    m->said_s = now;
-    dr_format_bytes(all, of);
-    const double left_s = (double)(all - done) * (now - m->start_s) / (double)(done > 0 ? done : 1);
-    (void)fprintf(stderr, "%s%3llu%% of %s, %.0f s left%s", m->terminal ? "\r" : "",
-                  (unsigned long long)(done * 100 / all), of, left_s, m->terminal ? "   " : "\n");
-    (void)fflush(stderr);
-}
-
-static void end_progress(const meter *m)
-{
-    if (m->terminal && m->said_s > m->start_s) {
-        (void)fputs("\r                                        \r", stderr);
-    }
-}
-
 /* ---- the job ------------------------------------------------------------------------------- */
 
 static dr_save_format format_of(const dr_optset *o, const char *path)
 {
-    dr_save_format format = DR_SAVE_DIFFUSERS;
+    dr_save_format format = dr_save_format_of_path(path);
     if (dr_opt_given(o, CONVERT_to)) {
         const bool known = dr_save_format_from_name(dr_opt_str(o, CONVERT_to), &format);
         DR_CHECK(known, "--to has the names of the formats");
-    } else if (dr_str_ends(path, ".safetensors")) {
-        format = DR_SAVE_SAFETENSORS;
-    } else if (dr_str_ends(path, ".ckpt")) {
-        format = DR_SAVE_CKPT;
     }
     return format;
 }
@@ -167,7 +131,8 @@ static dr_status settle_flags(const dr_optset *o, dr_model_open_options *open)
     return DR_OK;
 }
 
-static dr_status save(const dr_optset *o, const dr_model_file *f, const char *path, meter *m)
+static dr_status save(const dr_optset *o, const dr_model_file *f, const char *path,
+                      dr_save_meter *m)
 {
     const char *precision = dr_opt_str(o, CONVERT_precision);
     const dr_model_save s = {.path = path,
@@ -178,7 +143,7 @@ static dr_status save(const dr_optset *o, const dr_model_file *f, const char *pa
                                                                        : DR_F32,
                              .cast_all = precision != NULL,
                              .keep_meta = true,
-                             .progress = show_progress,
+                             .progress = dr_save_meter_show,
                              .user = m};
     DR_TRY(dr_model_file_check_save(f, s.format));
     DR_TRY(dr_model_check_target(path, s.format));
@@ -192,10 +157,9 @@ static dr_status convert(const dr_optset *o, dr_arena *paths, const char *from, 
     DR_TRY(dr_hub_resolve_model(NULL, paths, &open));
     DR_TRY(settle_flags(o, &open));
     DR_TRY(dr_model_file_open(&open, &f));
-    meter m = {.terminal = isatty(STDERR_FILENO) != 0, .start_s = dr_now_s()};
-    m.said_s = m.start_s;
+    dr_save_meter m = dr_save_meter_begin();
     const dr_status st = save(o, f, to, &m);
-    end_progress(&m);
+    dr_save_meter_end(&m);
     dr_model_file_close(f);
     if (st == DR_OK) {
         (void)printf("%s: Stable Diffusion %s, predicts %s; written in %.1f s\n", to,

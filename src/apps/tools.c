@@ -7,6 +7,7 @@
 #include "apps/tool_init_model.h"
 #include "apps/tool_inspect.h"
 #include "apps/tool_make_pictures.h"
+#include "apps/tool_merge_lora.h"
 #include "apps/tool_sample.h"
 #include "apps/tool_tokenize.h"
 #include "base/fault.h"
@@ -27,6 +28,7 @@ static const struct {
     {"init_model", dr_tool_init_model, "writes a model with random weights"},
     {"inspect", dr_tool_inspect, "shows what a model file or directory holds"},
     {"make_pictures", dr_tool_make_pictures, "draws a small dataset to try a trainer with"},
+    {"merge_lora", dr_tool_merge_lora, "puts LoRAs into a model, or several into one"},
     {"sample", dr_tool_sample, "draws pictures from prompts"},
     {"tokenize", dr_tool_tokenize, "captions on stdin, token ids on stdout"},
 };

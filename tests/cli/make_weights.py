@@ -48,6 +48,9 @@ write("loha.safetensors", {f"{name}.hada_w1_a": [320, 8], f"{name}.hada_w1_b": [
                            f"{name}.hada_w2_a": [320, 8], f"{name}.hada_w2_b": [8, 768], f"{name}.alpha": ([], 1.0)})
 write("lokr.safetensors", {f"{name}.lokr_w1": [4, 4], f"{name}.lokr_w2_a": [80, 8], f"{name}.lokr_w2_b": [8, 192]})
 write("dora.safetensors", {**kohya("lora_unet_", 8, 768, 4.0), f"{name}.dora_scale": [320, 1]})
+write("whole.safetensors", {f"{name}.diff": ([32, 24], 1.0)})
+write("oft.safetensors", {f"{name}.oft_blocks": [4, 8, 8]})
+write("half.safetensors", {f"{name}.lora_down.weight": [4, 768]})
 path = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 write("peft.safetensors", {f"{path}.lora_A.weight": [4, 768], f"{path}.lora_B.weight": [320, 4]})
 write("diffusers.safetensors", {f"{path}.lora.down.weight": [4, 768], f"{path}.lora.up.weight": [320, 4]})
