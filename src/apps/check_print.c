@@ -22,7 +22,7 @@ static void print_buckets(const dr_check_result *r, dr_str *out)
         double sum = 0.0;
         double worst = 0.0;
         for (size_t i = 0; i < d->n_images; i++) {
-            if (d->images[i].bucket == b) {
+            if (d->images[i].bucket == b && d->images[i].repeats > 0) {
                 double loss = dr_crop_loss(&d->images[i]);
                 sum += loss;
                 worst = loss > worst ? loss : worst;
@@ -160,12 +160,13 @@ static void add_totals(const dr_check_result *r, dr_str *out)
     dr_str_printf(
         out,
         "\n ],\n \"totals\": {\"images\": %zu, \"train_images\": %zu, \"reg_images\": %zu, "
-        "\"reg_unused\": %zu, \"skipped\": %zu,\n  \"samples_per_epoch\": %lu, "
+        "\"validation_images\": %zu, \"reg_unused\": %zu, \"skipped\": %zu,\n  "
+        "\"samples_per_epoch\": %lu, "
         "\"train_samples\": %lu, \"reg_samples\": %lu, \"num_processes\": %lu, \"batch_size\": "
         "%lu, \"gradient_accumulation_steps\": %lu,\n  \"batches_per_epoch\": %lu, "
         "\"steps_per_epoch\": %lld, \"steps\": %lld, \"errors\": %zu, \"warnings\": %zu},",
-        d->n_images, d->n_train_images, d->n_reg_images, d->n_reg_unused, d->n_skipped,
-        (unsigned long)d->n_samples, (unsigned long)d->n_train_samples,
+        d->n_images, d->n_train_images, d->n_reg_images, d->n_validation_images, d->n_reg_unused,
+        d->n_skipped, (unsigned long)d->n_samples, (unsigned long)d->n_train_samples,
         (unsigned long)d->n_reg_samples, (unsigned long)o->n_ranks, (unsigned long)o->batch_size,
         (unsigned long)o->accumulation, (unsigned long)r->batches_per_epoch,
         (long long)o->steps_per_epoch, (long long)o->n_steps,

@@ -126,6 +126,8 @@ static dr_status dataset_file_settings(const dr_options *o, dr_setting_texts *te
     texts->defaults = (dr_dataset_defaults){.buckets = data->buckets,
                                             .batch_size = dr_opt_int(o, DR_OPT_train_batch_size),
                                             .repeats = 1,
+                                            .validation_split = data->validation_split,
+                                            .validation_seed = (int64_t)data->validation_seed,
                                             .masked_loss = dr_opt_flag(o, DR_OPT_masked_loss),
                                             .subset = texts->subset};
     texts->defaults.subset.picture = &texts->picture;
@@ -165,6 +167,8 @@ dr_status dr_settings_data(const dr_options *o, dr_setting_texts *texts, dr_trai
     if (!dr_opt_has(o, DR_OPT_dataset_config)) {
         DR_TRY(dr_bucket_options_validate(&data->buckets));
     }
+    data->validation_split = dr_opt_float(o, DR_OPT_validation_split);
+    data->validation_seed = (uint64_t)dr_opt_int_or(o, DR_OPT_validation_seed, 0);
     data->prior_loss_weight = (float)dr_opt_float(o, DR_OPT_prior_loss_weight);
     texts->subset = subset_settings(o, texts);
     DR_TRY(take_face_range(o, &texts->subset));
@@ -253,6 +257,12 @@ static void run_settings(const dr_options *o, dr_train_config *c)
         o->program == DR_PROGRAM_TRAIN_DB && dr_opt_flag(o, DR_OPT_no_token_padding);
     c->clip_skip = (int)dr_opt_int_or(o, DR_OPT_clip_skip, 1);
     c->stop_text_encoder = stop;
+    c->validation = (dr_validation_options){
+        .seed = (uint64_t)dr_opt_int_or(o, DR_OPT_validation_seed, 0),
+        .every_n_steps = dr_opt_int_or(o, DR_OPT_validate_every_n_steps, 0),
+        .every_n_epochs = dr_opt_int_or(o, DR_OPT_validate_every_n_epochs, 1),
+        .most_batches = dr_opt_int_or(o, DR_OPT_max_validation_steps, 0),
+    };
     c->progress = strcmp(progress, "json") == 0    ? DR_PROGRESS_JSON
                   : strcmp(progress, "plain") == 0 ? DR_PROGRESS_PLAIN
                                                    : DR_PROGRESS_AUTO;

@@ -30,7 +30,8 @@ typedef enum dr_purpose { /* never renumber: these values are part of what a see
                           DR_RANDOM_NOISE_LEVELS = 12, /* multi-resolution noise             */
                           DR_RANDOM_INPUT_STRENGTH = 13, /* of input perturbation              */
                           DR_RANDOM_INPUT_NOISE = 14,    /* input perturbation                 */
-                          DR_RANDOM_ROUNDING = 15        /* of weights kept in BF16            */
+                          DR_RANDOM_ROUNDING = 15,       /* of weights kept in BF16            */
+                          DR_RANDOM_VALIDATION = 16      /* pictures kept for validation       */
 } dr_purpose;
 
 typedef struct dr_philox {

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "data/folders_internal.h"
 #include "data/mask.h"
+#include "data/validation.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,13 +40,20 @@ typedef struct builder { /* state of one dr_dataset_build */
     dr_problems unfit;
 } builder;
 
+typedef enum kind { TRAINING, REGULARISATION, VALIDATION } kind;
+
+static kind kind_of(const dr_subset *s)
+{
+    return s->is_validation ? VALIDATION : s->is_reg ? REGULARISATION : TRAINING;
+}
+
 /* Fits the pictures of one kind of a part into their buckets; collects those that fit none. */
-static void add_images(builder *b, uint32_t part, bool is_reg)
+static void add_images(builder *b, uint32_t part, kind wanted)
 {
     for (size_t i = 0; i < b->scan->n_images; i++) {
         const dr_folder_image *from = &b->scan->images[i];
         const dr_subset *subset = &b->scan->subsets[from->subset];
-        if (subset->is_reg != is_reg || subset->part != part) {
+        if (kind_of(subset) != wanted || subset->part != part) {
             continue;
         }
         dr_dataset_image *image = &b->images[b->n];
@@ -57,8 +65,8 @@ static void add_images(builder *b, uint32_t part, bool is_reg)
                                     .subset = from->subset,
                                     .options = subset->options,
                                     .unbucketed = !b->parts[part].buckets.enable,
-                                    .loss_weight = is_reg ? b->o->prior_loss_weight : 1.0f,
-                                    .is_reg = is_reg};
+                                    .loss_weight = subset->is_reg ? b->o->prior_loss_weight : 1.0f,
+                                    .is_reg = subset->is_reg};
         if (dr_bucket_fit_image(&b->sets[part], from->size, &image->fit) != DR_OK) {
             (void)dr_error_prefix(DR_FORMAT, "%s", from->path);
             dr_problems_add(&b->unfit, dr_error_message());
@@ -78,6 +86,10 @@ static dr_status report_unfit(builder *b, const dr_dataset *d)
     if (b->unfit.n > 0) {
         dr_warn("--skip_bad_images: left out %zu picture%s:%s", b->unfit.n,
                 dr_folders_plural(b->unfit.n), dr_str_get(&b->unfit.text));
+    }
+    if (d->n_train_images == 0 && d->n_validation_images > 0) {
+        DR_FAIL(DR_FORMAT, "all pictures are kept for validation, none is left to train on; a "
+                           "smaller validation_split");
     }
     if (d->n_train_images == 0) {
         const char *dir = b->o->folders.train_data_dir;
@@ -207,17 +219,35 @@ static size_t sort_unique(bucket_key *keys, size_t n)
     return left;
 }
 
+static const bucket_key *find_key(const bucket_key *keys, size_t n, const bucket_key *key)
+{
+    return bsearch(key, keys, n, sizeof *keys, compare_keys);
+}
+
+/* The buckets of the pictures that are trained on, then those that only validation needs. */
+static bucket_key *list_keys(const builder *b, dr_dataset *d)
+{
+    size_t n_trained = d->n_images - d->n_validation_images;
+    bucket_key *keys = dr_xcalloc(d->n_images, sizeof *keys);
+    for (size_t i = 0; i < n_trained; i++) {
+        keys[i] = key_of(d, &b->images[i]);
+    }
+    d->n_buckets = sort_unique(keys, n_trained);
+    size_t n = d->n_buckets;
+    for (size_t i = n_trained; i < d->n_images; i++) {
+        keys[n] = key_of(d, &b->images[i]);
+        n += find_key(keys, d->n_buckets, &keys[n]) == NULL;
+    }
+    d->n_all_buckets = d->n_buckets + sort_unique(keys + d->n_buckets, n - d->n_buckets);
+    return keys;
+}
+
 static void build_buckets(builder *b, dr_arena *arena, dr_dataset *d)
 {
-    bucket_key *keys = dr_xcalloc(d->n_images, sizeof *keys);
     double error_sum = 0.0;
-    for (size_t i = 0; i < d->n_images; i++) {
-        keys[i] = key_of(d, &b->images[i]);
-        error_sum += b->images[i].fit.aspect_error;
-    }
-    d->n_buckets = sort_unique(keys, d->n_images);
-    dr_bucket *buckets = dr_arena_array(arena, d->n_buckets, sizeof *buckets);
-    for (size_t i = 0; i < d->n_buckets; i++) {
+    bucket_key *keys = list_keys(b, d);
+    dr_bucket *buckets = dr_arena_array(arena, d->n_all_buckets, sizeof *buckets);
+    for (size_t i = 0; i < d->n_all_buckets; i++) {
         buckets[i].size = keys[i].size;
         buckets[i].part = keys[i].part;
         buckets[i].batch_size = b->parts[keys[i].part].batch_size;
@@ -225,14 +255,32 @@ static void build_buckets(builder *b, dr_arena *arena, dr_dataset *d)
     for (size_t i = 0; i < d->n_images; i++) {
         dr_dataset_image *image = &b->images[i];
         const bucket_key key = key_of(d, image);
-        const bucket_key *at = bsearch(&key, keys, d->n_buckets, sizeof *keys, compare_keys);
+        const bucket_key *at = find_key(keys, d->n_buckets, &key);
+        if (at == NULL) {
+            at = find_key(keys + d->n_buckets, d->n_all_buckets - d->n_buckets, &key);
+        }
         image->bucket = (uint32_t)(at - keys);
-        buckets[image->bucket].n_images++;
-        buckets[image->bucket].n_samples += image->repeats;
+        if (i < d->n_images - d->n_validation_images) {
+            buckets[image->bucket].n_images++;
+            buckets[image->bucket].n_samples += image->repeats;
+            error_sum += image->fit.aspect_error;
+        }
     }
     free(keys);
     d->buckets = buckets;
-    d->mean_aspect_error = error_sum / (double)d->n_images;
+    d->mean_aspect_error = error_sum / (double)(d->n_images - d->n_validation_images);
+}
+
+static void add_validation(builder *b, dr_dataset *d)
+{
+    size_t from = b->n;
+    for (uint32_t part = 0; part < b->n_parts; part++) {
+        add_images(b, part, VALIDATION);
+    }
+    d->n_validation_images = b->n - from;
+    for (size_t i = from; i < b->n; i++) {
+        b->images[i].first_sample = (uint32_t)(i - from);
+    }
 }
 
 static dr_status build(builder *b, dr_arena *arena, dr_dataset *out)
@@ -243,11 +291,12 @@ static dr_status build(builder *b, dr_arena *arena, dr_dataset *out)
         size_t from = b->n;
         dr_bucket_set_build(&b->sets[part], &b->parts[part].buckets, arena);
         out->bucketed = out->bucketed || b->parts[part].buckets.enable;
-        add_images(b, part, false);
+        add_images(b, part, TRAINING);
         size_t n_train = b->n - from;
-        add_images(b, part, true);
+        add_images(b, part, REGULARISATION);
         DR_TRY(set_repeats(b, from, n_train, out));
     }
+    add_validation(b, out);
     DR_TRY(report_unfit(b, out));
     DR_TRY(find_masks(b, arena, out));
     count_images(b, out);
@@ -259,14 +308,18 @@ dr_status dr_dataset_build(dr_arena *arena, const dr_dataset_options *o, const d
                            dr_dataset *out)
 {
     size_t n = scan->n_images;
-    const dr_dataset_part whole = {.buckets = o->buckets};
+    dr_folder_scan split = *scan;
+    const dr_dataset_part whole = {.buckets = o->buckets,
+                                   .validation_split = o->validation_split,
+                                   .validation_seed = o->validation_seed};
     builder b = {.o = o,
-                 .scan = scan,
+                 .scan = &split,
                  .parts = o->n_parts > 0 ? o->parts : &whole,
-                 .n_parts = o->n_parts > 0 ? o->n_parts : 1,
-                 .images = dr_arena_array(arena, n, sizeof *b.images),
-                 .folder_repeats = dr_xcalloc(n + 1, sizeof *b.folder_repeats),
-                 .repeats = dr_xcalloc(n + 1, sizeof *b.repeats)};
+                 .n_parts = o->n_parts > 0 ? o->n_parts : 1};
+    DR_TRY(dr_validation_split(arena, b.parts, &split));
+    b.images = dr_arena_array(arena, n, sizeof *b.images);
+    b.folder_repeats = dr_xcalloc(n + 1, sizeof *b.folder_repeats);
+    b.repeats = dr_xcalloc(n + 1, sizeof *b.repeats);
     b.sets = dr_arena_array(arena, b.n_parts, sizeof *b.sets);
     dr_status st = build(&b, arena, out);
     free(b.folder_repeats);
@@ -298,6 +351,11 @@ void dr_dataset_summary(const dr_dataset *d, dr_str *out)
         const dr_subset *s = &d->subsets[i];
         if (d->n_parts > 1) {
             dr_str_printf(out, "dataset %lu, ", (unsigned long)s->part + 1);
+        }
+        if (s->is_validation) {
+            dr_str_printf(out, "validation %s: %zu picture%s\n", s->dir, s->n_images,
+                          dr_folders_plural(s->n_images));
+            continue;
         }
         dr_str_printf(out, "%s %s: %zu picture%s x %lld repeat%s, class '%s'\n",
                       s->is_reg ? "regularisation" : "training", s->dir, s->n_images,

@@ -23,32 +23,34 @@ typedef struct dr_dataset_image {
     dr_bucket_fit fit;                 /* resized size and crop                                   */
     uint32_t subset;                   /* index in subsets                                        */
     uint32_t bucket;                   /* index in buckets                                        */
-    uint32_t repeats;                  /* effective: how often per epoch; at least 1              */
-    uint32_t first_sample;
-    const dr_subset_options *options; /* NULL: nothing is augmented */
-    bool unbucketed;                  /* its dataset has no buckets                              */
-    const char *mask;                 /* its mask picture; NULL: all of it counts */
-    float loss_weight;                /* 1, or prior_loss_weight of regularisation pictures */
+    uint32_t repeats;                  /* effective: how often per epoch; 0: for validation only  */
+    uint32_t first_sample;             /* of validation: its number among those pictures          */
+    const dr_subset_options *options;  /* NULL: nothing is augmented */
+    bool unbucketed;                   /* its dataset has no buckets                              */
+    const char *mask;                  /* its mask picture; NULL: all of it counts */
+    float loss_weight;                 /* 1, or prior_loss_weight of regularisation pictures */
     bool is_reg;
 } dr_dataset_image;
 
 typedef struct dr_bucket {
     dr_size_px size;
-    uint32_t n_images;
+    uint32_t n_images;   /* without those of validation */
     uint32_t n_samples;  /* counts repeats */
     uint32_t part;       /* dataset that it belongs to */
     uint32_t batch_size; /* of that dataset; 0: the run's */
 } dr_bucket;
 
-typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_build */
-    const dr_dataset_image *images;
+typedef struct dr_dataset {         /* all arrays live in the arena given to dr_dataset_build */
+    const dr_dataset_image *images; /* those for validation are the last ones */
     size_t n_images;
+    size_t n_validation_images; /* of them; no sample of an epoch */
     const dr_subset *subsets;
     size_t n_subsets;
     size_t n_parts;           /* datasets of a dataset file; 1 without one */
     const dr_bucket *buckets; /* non-empty ones, ascending by (part, w, h) */
     size_t n_buckets;
-    uint32_t n_samples; /* per epoch: train + regularisation */
+    size_t n_all_buckets; /* behind them in buckets[]: those that only validation needs */
+    uint32_t n_samples;   /* per epoch: train + regularisation */
     uint32_t n_train_samples, n_reg_samples;
     size_t n_train_images, n_reg_images; /* pictures in use */
     size_t n_reg_unused;                 /* regularisation pictures beyond the training samples */
@@ -65,11 +67,15 @@ typedef struct dr_dataset { /* all arrays live in the arena given to dr_dataset_
 typedef struct dr_dataset_part { /* one [[datasets]] of a dataset file */
     dr_bucket_options buckets;   /* validated */
     uint32_t batch_size;
+    double validation_split; /* share of its pictures; 0: none */
+    uint64_t validation_seed;
 } dr_dataset_part;
 
 typedef struct dr_dataset_options {
     dr_folder_options folders;
-    dr_bucket_options buckets;    /* validated; without a dataset file */
+    dr_bucket_options buckets;    /* validated; without a dataset file, as the next two */
+    double validation_split;      /* --validation_split */
+    uint64_t validation_seed;     /* --validation_seed; 0 */
     float prior_loss_weight;      /* --prior_loss_weight */
     const dr_dataset_part *parts; /* with a dataset file; they outlive the dataset */
     size_t n_parts;               /* 0: folders.train_data_dir counts */

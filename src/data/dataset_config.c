@@ -342,6 +342,8 @@ static settings of_command_line(const dr_dataset_defaults *d)
         .shuffle_caption = c->shuffle,
         .enable_wildcard = c->wildcard,
         .num_repeats = d->repeats,
+        .validation_split = d->validation_split,
+        .validation_seed = d->validation_seed,
         .keep_tokens = c->keep_tokens,
         .token_warmup_min = c->warmup_min,
         .token_warmup_step = c->warmup_steps,
@@ -370,7 +372,6 @@ static dr_status refuse_unbuilt(const reader *r, const scope *s, const settings 
         {v->custom_attributes != NULL && v->custom_attributes->n > 0, "custom_attributes"},
         {v->network_multiplier < 1.0 || v->network_multiplier > 1.0, "network_multiplier"},
         {v->cache_info, "cache_info"},
-        {v->validation_split > 0.0, "validation_split"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].asked) {
@@ -509,6 +510,8 @@ static dr_status take_part(const reader *r, const scope *s, const settings *v, d
                     .max_px = (int32_t)v->max_bucket_reso,
                     .step_px = (int32_t)v->bucket_reso_steps},
         .batch_size = (uint32_t)v->batch_size,
+        .validation_split = v->validation_split,
+        .validation_seed = (uint64_t)v->validation_seed,
     };
     dr_status st = dr_bucket_options_validate(&out->buckets);
     return st == DR_OK ? DR_OK : place_error(r, s, NULL, st);

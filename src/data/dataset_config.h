@@ -17,6 +17,8 @@ typedef struct dr_dataset_defaults { /* what the command line says; it outlives 
     int64_t batch_size;              /* --train_batch_size */
     bool masked_loss;                /* --masked_loss: mask pictures may be named */
     int64_t repeats;                 /* --dataset_repeats; 1 */
+    double validation_split;         /* --validation_split */
+    int64_t validation_seed;         /* --validation_seed */
     dr_subset_options subset;        /* caption_extension and picture not NULL */
 } dr_dataset_defaults;
 

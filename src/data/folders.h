@@ -33,6 +33,7 @@ typedef struct dr_subset {    /* one <repeats>_<class> folder, or one of a datas
     const char *class_tokens; /* caption of pictures without a caption file  */
     int64_t repeats;          /* from the folder's name                      */
     bool is_reg;
+    bool is_validation;               /* set by data/validation.h: never trained on */
     uint32_t part;                    /* dataset that it belongs to; 0 without a dataset file */
     const dr_subset_options *options; /* never NULL */
     size_t first_image, n_images;     /* its pictures, consecutive in images[] */

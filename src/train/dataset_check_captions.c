@@ -59,9 +59,11 @@ static void check_endings(dr_checking *c)
             head, sizeof head,
             "no picture has a caption file with the ending .%s, but pictures have others",
             looked_for);
-        dr_checking_report(
-            c, is_default && 2 * e.n > c->d->n_train_images ? DR_CHECK_ERROR : DR_CHECK_WARNING,
-            "captions-elsewhere", head, &e, fix);
+        dr_checking_report(c,
+                           is_default && 2 * e.n > c->d->n_images - c->d->n_reg_images
+                               ? DR_CHECK_ERROR
+                               : DR_CHECK_WARNING,
+                           "captions-elsewhere", head, &e, fix);
     }
 }
 
@@ -172,6 +174,17 @@ static dr_status count_tokens(dr_checking *c, dr_tokenizer *t)
     return DR_OK;
 }
 
+/* Whether the first picture of a subset has its class name for a caption. */
+static bool has_class_caption(const dr_checking *c, size_t subset)
+{
+    for (size_t i = 0; i < c->d->n_images; i++) {
+        if (c->d->images[i].subset == subset) {
+            return strcmp(c->d->images[i].caption, c->d->subsets[subset].class_tokens) == 0;
+        }
+    }
+    return false;
+}
+
 /* In a plain DreamBooth folder the identifier is the first word of the class name: best one token
  * that means nothing yet. */
 static dr_status check_identifiers(dr_checking *c, dr_tokenizer *t)
@@ -181,8 +194,8 @@ static dr_status check_identifiers(dr_checking *c, dr_tokenizer *t)
         const dr_subset *s = &c->d->subsets[i];
         size_t n_bytes = strcspn(s->class_tokens, " ");
         size_t n = 0;
-        if (s->is_reg || s->class_tokens[n_bytes] == '\0' || s->n_images == 0 ||
-            strcmp(c->d->images[s->first_image].caption, s->class_tokens) != 0) {
+        if (s->is_reg || s->is_validation || s->class_tokens[n_bytes] == '\0' ||
+            !has_class_caption(c, i)) {
             continue;
         }
         DR_TRY(dr_tokenizer_encode(t, s->class_tokens, n_bytes, NULL, 0, &n));

@@ -297,7 +297,8 @@ dr_status dr_latents_get(dr_latents *l, size_t image, uint32_t epoch, uint64_t s
     } else {
         DR_TRY(encode(l, (dr_encode_batch){&entry, 1}, epoch, sample, l->moments));
     }
-    dr_philox_init(&stream, l->c.seed, DR_RANDOM_VAE, epoch, sample);
+    dr_philox_init(&stream, epoch == 0 ? l->c.validation_seed : l->c.seed, DR_RANDOM_VAE, epoch,
+                   sample);
     DR_TRY(draw(l, image, l->moments, channels, &stream, out));
     for (size_t i = 0; i < n; i++) {
         out[i] *= l->scale;

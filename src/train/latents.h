@@ -31,6 +31,7 @@ typedef struct dr_latents_config {
     bool fill_only;        /* the cache is all that is wanted: dr_latents_get may not be called */
     bool flip;             /* some subset has flip_aug: both sides of every picture are kept */
     uint64_t seed;
+    uint64_t validation_seed; /* of epoch 0 */
 } dr_latents_config;
 
 /*
@@ -43,8 +44,8 @@ void dr_latents_destroy(dr_latents *l);
 /* Side of the latent of an image: bucket size / 8. */
 void dr_latents_size(const dr_latents *l, size_t image, int64_t *h, int64_t *w);
 /*
- * The scaled latent (h,w,4) of a sample in an epoch (from 1) into out; flip_aug mirrors half of
- * them, by a draw keyed with (seed, epoch, sample).
+ * The scaled latent (h,w,4) of a sample in an epoch (from 1; 0: validation) into out; flip_aug
+ * mirrors half of them, by a draw keyed with (seed, epoch, sample).
  */
 DR_MUST_USE dr_status dr_latents_get(dr_latents *l, size_t image, uint32_t epoch, uint64_t sample,
                                      float *out);

@@ -289,7 +289,7 @@ static dr_status work_accept(void *user, dr_encode_batch batch, const float *val
 static size_t list_missing(const dr_cached_latents *l, uint32_t *order)
 {
     size_t n = 0;
-    for (uint32_t bucket = 0; bucket < l->c.dataset->n_buckets; bucket++) {
+    for (uint32_t bucket = 0; bucket < l->c.dataset->n_all_buckets; bucket++) {
         for (size_t i = 0; i < l->n; i++) {
             if (l->channels[i] == 0 && dr_latents_image(l, i)->bucket == bucket) {
                 order[n++] = (uint32_t)i;

@@ -17,19 +17,51 @@ typedef struct leaf_arrays {          /* host copies, uploaded at the end */
 
 enum { T, SIGNAL, SIGMA, TARGET_LATENT, TARGET_NOISE, WEIGHT, THRESHOLD, N_FACTORS };
 
+/* The four uses of a picture in a validation share one latent. */
+static dr_status get_latent(dr_run *r, const dr_sample_ref *ref, uint32_t epoch, size_t elems,
+                            float *out)
+{
+    if (epoch != DR_EPOCH_OF_VALIDATION) {
+        return dr_latents_get(r->latents, ref->image, epoch, ref->sample, out);
+    }
+    if (ref->repeat == 0) {
+        r->latent = dr_xrealloc(r->latent, elems, sizeof *r->latent);
+        DR_TRY(dr_latents_get(r->latents, ref->image, epoch, ref->sample, r->latent));
+    }
+    memcpy(out, r->latent, elems * sizeof *out);
+    return DR_OK;
+}
+
+int dr_run_validation_timestep(const dr_run *r, uint32_t i)
+{
+    int first;
+    int count;
+    dr_objective_timesteps(&r->c->objective, &first, &count);
+    return first + (int)(i + 1) * count / (DR_VALIDATION_TIMESTEPS + 1);
+}
+
+static int choose_timestep(const dr_run *r, const dr_sample_ref *ref, uint32_t epoch)
+{
+    int first;
+    int count;
+    if (epoch == DR_EPOCH_OF_VALIDATION) {
+        return dr_run_validation_timestep(r, ref->repeat);
+    }
+    dr_objective_timesteps(&r->c->objective, &first, &count);
+    dr_philox stream;
+    dr_philox_init(&stream, r->c->seed, DR_RANDOM_TIMESTEP, epoch, ref->sample);
+    return first + (int)dr_philox_below(&stream, (uint32_t)count);
+}
+
 static dr_status fill_sample(dr_run *r, const dr_leaf *leaf, uint32_t i, uint32_t epoch,
                              const leaf_arrays *a, size_t elems, const dr_leaf_host *host)
 {
     const dr_sample_ref *ref = &leaf->samples[i];
     dr_philox stream;
-    DR_TRY(dr_latents_get(r->latents, ref->image, epoch, ref->sample, a->latents + i * elems));
-    dr_philox_init(&stream, r->c->seed, DR_RANDOM_NOISE, epoch, ref->sample);
+    DR_TRY(get_latent(r, ref, epoch, elems, a->latents + i * elems));
+    dr_philox_init(&stream, dr_run_seed(r, epoch), DR_RANDOM_NOISE, epoch, ref->sample);
     dr_philox_normal(&stream, a->noise + i * elems, elems);
-    dr_philox_init(&stream, r->c->seed, DR_RANDOM_TIMESTEP, epoch, ref->sample);
-    int first;
-    int count;
-    dr_objective_timesteps(&r->c->objective, &first, &count);
-    int t = first + (int)dr_philox_below(&stream, (uint32_t)count);
+    int t = choose_timestep(r, ref, epoch);
     dr_mix_factors noisy = dr_schedule_noisy(&r->noise_schedule, t);
     dr_mix_factors target = dr_schedule_target(&r->noise_schedule, r->c->objective.prediction, t);
     float *f = a->factors;
@@ -90,7 +122,7 @@ static dr_status fill_masks(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint
     for (uint32_t i = 0; i < leaf->n && st == DR_OK; i++) {
         const dr_sample_ref *ref = &leaf->samples[i];
         const dr_sample_use use = {
-            .seed = r->c->seed,
+            .seed = dr_run_seed(r, epoch),
             .epoch = epoch,
             .sample = ref->sample,
             .flip = dr_latents_flips(r->latents, ref->image, epoch, ref->sample)};

@@ -21,7 +21,7 @@ typedef struct leaf_noise {
 static dr_philox stream_of(const leaf_noise *l, dr_purpose purpose, uint32_t i)
 {
     dr_philox p;
-    dr_philox_init(&p, l->r->c->seed, purpose, l->epoch, l->leaf->samples[i].sample);
+    dr_philox_init(&p, dr_run_seed(l->r, l->epoch), purpose, l->epoch, l->leaf->samples[i].sample);
     return p;
 }
 

@@ -25,7 +25,7 @@ static dr_status encode(dr_run *r, const dr_sample_ref *ref, uint32_t epoch, dr_
     const int length = 75 * r->c->n_token_rows;
     dr_str caption = {0};
     dr_caption_process(&r->dataset.subsets[im->subset].options->captions, im->caption,
-                       &(dr_caption_use){.seed = r->c->seed,
+                       &(dr_caption_use){.seed = dr_run_seed(r, epoch),
                                          .epoch = epoch,
                                          .sample = ref->sample,
                                          .step = r->step,

@@ -145,6 +145,7 @@ dr_status dr_run_plan_memory(dr_run *r)
     size_t peak = 0;
     dr_network_bind_dry(&r->net);
     DR_TRY(activation_peak(r, &peak));
+    DR_TRY(dr_run_validation_peak(r, &peak));
     DR_TRY(update_peak(r, &peak));
     const memory_plan p = {
         .weights = (uint64_t)r->net.n_values * sizeof(float),

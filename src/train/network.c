@@ -85,6 +85,7 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
     n->unet_run = dr_unet_run_create(&n->unet, (dr_unet_options){.train = o->train,
                                                                  .checkpointing = o->checkpointing,
                                                                  .context = o->train_text_encoder});
+    n->unet_eval = dr_unet_run_create(&n->unet, (dr_unet_options){.train = false});
     return DR_OK;
 }
 
@@ -179,6 +180,7 @@ void dr_network_deinit(dr_network *n)
     dr_clip_run_destroy(n->clip_train);
     dr_clip_run_destroy(n->clip_eval);
     dr_unet_run_destroy(n->unet_run);
+    dr_unet_run_destroy(n->unet_eval);
     n->o.backend->device->free(n->values);
     n->o.backend->device->free(n->grads);
     if (n->lora != NULL) {
@@ -289,6 +291,12 @@ static dr_status text_forward(dr_context *cx, dr_network *net, dr_clip_run *run,
     return st;
 }
 
+dr_status dr_leaf_text_states(dr_context *cx, dr_network *net, const dr_tensor *ids,
+                              dr_tensor *context)
+{
+    return text_forward(cx, net, net->clip_eval, ids, context);
+}
+
 static dr_status text_backward(dr_context *cx, dr_network *net, const dr_tensor *dcontext,
                                const dr_grad_sink *sink)
 {
@@ -365,7 +373,10 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
     out->context =
         dr_new(cx, f, 3, DR_DIMS(n, joined_length(net, &in->ids), net->clip.config.width));
     out->loss = dr_new_typed(cx, f, cx->backend->compute, 1, DR_DIMS(n));
-    dr_tensor dpred = dr_new_like(cx, f, &in->latents);
+    dr_tensor dpred = {0};
+    if (!o->forward_only) {
+        dpred = dr_new_like(cx, f, &in->latents);
+    }
     DR_TRY(dr_mix(cx, &(dr_mix_args){.x = &in->latents,
                                      .z = &in->input_noise,
                                      .a = &in->signal,
@@ -381,7 +392,8 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                : text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval,
                               &in->ids, &out->context));
     DR_TRY(weigh_positions(cx, in, &out->context));
-    DR_TRY(dr_unet_forward(cx, net->unet_run, &out->noisy, &in->t, &out->context, &out->pred));
+    DR_TRY(dr_unet_forward(cx, o->forward_only ? net->unet_eval : net->unet_run, &out->noisy,
+                           &in->t, &out->context, &out->pred));
     DR_TRY(dr_mse(cx, &(dr_mse_args){.kind = net->o.loss,
                                      .threshold = &in->threshold,
                                      .pred = &out->pred,
@@ -389,6 +401,6 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                      .weight = &in->weight,
                                      .mask = in->mask.rank > 0 ? &in->mask : NULL,
                                      .loss = &out->loss,
-                                     .dpred = &dpred}));
-    return backward(cx, net, in, o, f, out, &dpred);
+                                     .dpred = o->forward_only ? NULL : &dpred}));
+    return o->forward_only ? DR_OK : backward(cx, net, in, o, f, out, &dpred);
 }

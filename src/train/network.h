@@ -48,12 +48,13 @@ typedef struct dr_network {
     dr_clip_run *clip_train; /* NULL: the text encoder is never trained */
     dr_clip_run *clip_eval;
     dr_unet_run *unet_run;
-    dr_trained trained[2]; /* of DR_PART_UNET and DR_PART_TEXT_ENCODER */
-    dr_lora_network *lora; /* NULL: no adapters */
-    int64_t lora_at[2];    /* where its sets begin in values */
-    int64_t n_values;      /* elements of values */
-    int64_t n_trained;     /* elements of trained_values */
-    int64_t n_grads;       /* elements of grads */
+    dr_unet_run *unet_eval; /* keeps nothing for backward */
+    dr_trained trained[2];  /* of DR_PART_UNET and DR_PART_TEXT_ENCODER */
+    dr_lora_network *lora;  /* NULL: no adapters */
+    int64_t lora_at[2];     /* where its sets begin in values */
+    int64_t n_values;       /* elements of values */
+    int64_t n_trained;      /* elements of trained_values */
+    int64_t n_grads;        /* elements of grads */
     float *values, *grads;
     float *trained_values; /* all that is trained, in one piece */
 } dr_network;
@@ -111,6 +112,7 @@ typedef struct dr_leaf_options {
     bool train_text_encoder; /* in this step */
     const void *states; /* of a frozen text encoder, on the host, as dr_leaf_output.context without
                            weights; NULL: they are computed */
+    bool forward_only;  /* no backward: for a loss alone */
     const dr_grad_sink *sink; /* ranges of the trained part, from its start; NULL: none */
 } dr_leaf_options;
 
@@ -120,6 +122,10 @@ typedef struct dr_leaf_options {
  */
 DR_MUST_USE dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                   const dr_leaf_options *o, dr_frame f, dr_leaf_output *out);
+/* Text states of the ids of a leaf, as dr_leaf_options.states wants them: without weights and
+ * without backward. */
+DR_MUST_USE dr_status dr_leaf_text_states(dr_context *cx, dr_network *net, const dr_tensor *ids,
+                                          dr_tensor *context);
 /* Length of the context: 77, 152, 227. */
 int64_t dr_context_length(const dr_network *net);
 

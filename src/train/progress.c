@@ -1,6 +1,7 @@
 #include "train/progress.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -109,6 +110,28 @@ void dr_progress_update(dr_progress *p, const dr_progress_step *s)
         p->last_print_s = now;
         print_line(p, s, now);
     }
+}
+
+void dr_progress_validation(dr_progress *p, const dr_progress_loss *v)
+{
+    const bool json = p->mode == DR_PROGRESS_JSON;
+    dr_str text = {0};
+    dr_str_printf(&text,
+                  json ? "{\"step\": %lld, \"epoch\": %u, \"validation_loss\": %.9g, \"at\": {"
+                       : "validation after step %lld (epoch %u): loss %.6f (",
+                  (long long)v->step, v->epoch, v->loss);
+    for (int i = 0; i < DR_PROGRESS_TIMESTEPS; i++) {
+        dr_str_printf(&text, json ? "%s\"%d\": %.9g" : "%st %d %.6f", i > 0 ? ", " : "",
+                      v->timestep[i], v->at[i]);
+    }
+    if (json) {
+        (void)fprintf(stdout, "%s}}\n", dr_str_get(&text));
+        (void)fflush(stdout);
+    } else {
+        dr_progress_end(p);
+        dr_info("%s)", dr_str_get(&text));
+    }
+    dr_str_free(&text);
 }
 
 void dr_progress_end(dr_progress *p)

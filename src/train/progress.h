@@ -40,6 +40,15 @@ typedef struct dr_progress_step {
 void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs,
                        const double *smooth_loss);
 void dr_progress_update(dr_progress *p, const dr_progress_step *s);
+enum { DR_PROGRESS_TIMESTEPS = 4 };
+typedef struct dr_progress_loss { /* of the pictures kept for validation */
+    int64_t step;                 /* after it */
+    uint32_t epoch;
+    double loss;
+    int timestep[DR_PROGRESS_TIMESTEPS];
+    double at[DR_PROGRESS_TIMESTEPS]; /* the loss at each */
+} dr_progress_loss;
+void dr_progress_validation(dr_progress *p, const dr_progress_loss *v);
 /* Ends the rewritten line. */
 void dr_progress_end(dr_progress *p);
 

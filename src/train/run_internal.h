@@ -19,6 +19,11 @@
 #include "train/state.h"
 #include "train/train.h"
 
+enum {
+    DR_EPOCH_OF_VALIDATION = 0,                     /* training's are counted from 1 */
+    DR_VALIDATION_TIMESTEPS = DR_PROGRESS_TIMESTEPS /* of each of its pictures */
+};
+
 typedef struct dr_look_ahead dr_look_ahead;
 
 typedef struct dr_fused { /* a step inside backward */
@@ -55,6 +60,7 @@ typedef struct dr_run {
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
     dr_mask_store *masks;      /* NULL: no picture has one */
+    float *latent;             /* of the picture that is being validated */
     dr_progress progress;
     dr_run_log *log;   /* rank 0, when it is wanted; else NULL */
     uint32_t n_leaves; /* of a step, over all ranks */
@@ -102,6 +108,10 @@ typedef struct dr_leaf_text { /* the captions of a leaf as the text encoder read
 DR_MUST_USE dr_status dr_run_leaf_text(dr_run *r, const dr_leaf *leaf, uint32_t epoch,
                                        dr_leaf_text *text);
 void dr_leaf_text_free(dr_leaf_text *text);
+/* What the draws of an epoch's samples are keyed with. */
+uint64_t dr_run_seed(const dr_run *r, uint32_t epoch);
+/* The timestep of use i of a picture in a validation: evenly inside those of the training. */
+int dr_run_validation_timestep(const dr_run *r, uint32_t i);
 /* Fills the inputs of a leaf (on the device) and host; step_samples: samples of the whole step. */
 DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf,
                                        uint32_t epoch, uint64_t step_samples,
@@ -160,6 +170,16 @@ DR_MUST_USE dr_status dr_run_open_log(dr_run *r);
 /* After a step, rank 0: the progress line and the numbers of the log. Memory and steps_to_save are
  * filled in. */
 void dr_run_note_step(dr_run *r, dr_progress_step s);
+
+/* ---- validate.c ---- */
+
+/* Collective. After a step: the loss of the pictures kept for validation, if one is due. It is the
+ * same on every rank and for any number of ranks, and changes nothing of the training. */
+DR_MUST_USE dr_status dr_run_validate_due(dr_run *r);
+/* Says what will be validated, and when; nothing without such pictures. */
+void dr_run_describe_validation(const dr_run *r);
+/* Largest activations of a validation, into *peak if it is more; walks it dry. */
+DR_MUST_USE dr_status dr_run_validation_peak(dr_run *r, size_t *peak);
 
 /* ---- run_checkpoint.c ---- */
 

@@ -74,6 +74,7 @@ static void add_ss(dr_metadata *m, const dr_run *r, int64_t epoch, int64_t globa
         .text_encoder_lr = trains_text ? dr_fact_float(c->lr_text_encoder) : dr_fact_none(),
         .unet_lr = dr_fact_float(c->lr),
         .num_train_images = dr_fact_int(r->dataset.n_train_samples),
+        .num_validation_images = dr_fact_int((int64_t)r->dataset.n_validation_images),
         .num_reg_images = dr_fact_int(r->dataset.n_reg_reported),
         .num_epochs = dr_fact_int(dr_run_n_epochs(r)),
         .gradient_accumulation_steps = dr_fact_int(c->accumulation),

@@ -107,7 +107,8 @@ static dr_status open_latents(dr_run *r, bool fill_only)
                                                   .vae_batch = c->vae_batch_size,
                                                   .fill_only = fill_only,
                                                   .flip = r->dataset.flips,
-                                                  .seed = c->seed},
+                                                  .seed = c->seed,
+                                                  .validation_seed = c->validation.seed},
                              &r->latents);
 }
 
@@ -234,6 +235,7 @@ static dr_status prepare(dr_run *r)
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_dataset(r) : DR_OK));
+    dr_run_describe_validation(r);
     DR_TRY(open_latents(r, false));
     DR_TRY(load(r));
     return dr_run_open_log(r);
@@ -251,6 +253,7 @@ dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan
 /* After a step: what is due is saved; a request to stop ends the run unless it is at its end. */
 static dr_status end_step(dr_run *r)
 {
+    DR_TRY(dr_run_validate_due(r));
     DR_TRY(dr_run_save_due(r));
     return r->stop_signal != 0 && r->step < r->n_steps ? dr_run_leave(r) : DR_OK;
 }
@@ -295,6 +298,7 @@ static void release(dr_run *r)
 {
     dr_reducer_destroy(r->reducer);
     free(r->host_grads);
+    free(r->latent);
     dr_pool_destroy(r->pool);
     dr_latents_destroy(r->latents);
     dr_look_ahead_destroy(r->ahead);

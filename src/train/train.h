@@ -32,6 +32,13 @@ typedef struct dr_train_option { /* any option, for the eyes of the user */
     bool given;
 } dr_train_option;
 
+typedef struct dr_validation_options { /* of pictures that data keeps for validation */
+    uint64_t seed;                     /* of their noise */
+    int64_t every_n_steps;             /* 0: not by step */
+    int64_t every_n_epochs;
+    int64_t most_batches; /* 0: all */
+} dr_validation_options;
+
 typedef struct dr_train_config { /* strings outlive the run */
     dr_model_open_options model;
     dr_dataset_options data;
@@ -55,7 +62,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     int accumulation;
     int64_t virtual_shards; /* 0: the number of ranks */
     int64_t max_steps;
-    int64_t max_epochs;  /* 0: max_steps holds */
+    int64_t max_epochs; /* 0: max_steps holds */
+    dr_validation_options validation;
     uint64_t seed;       /* the same on all ranks */
     bool seed_given;     /* else a state's seed replaces it */
     const char *resume;  /* state directory, "auto", or NULL */

@@ -205,6 +205,54 @@ masked_loss() {
     refused 64 '--conditioning_data_dir needs --masked_loss too' 1 "${options[@]}" --conditioning_data_dir masks
 }
 
+# Counts of "check --json" of these options: pictures for validation, samples of an epoch.
+kept() {
+    "$bin/dreamrun" check --json "$@" >kept.json
+    python3 -c 'import json; t = json.load(open("kept.json"))["totals"]
+print(t["validation_images"], t["samples_per_epoch"])'
+}
+
+validation() {
+    few_pictures few
+    mkdir more
+    for i in 0 1 2 3; do
+        picture "more/$i.png" 64 64
+    done
+    cat >data.toml <<'END'
+[general]
+validation_split = 0.5
+validation_seed = 7
+resolution = 64
+[[datasets]]
+  [[datasets.subsets]]
+  image_dir = "few/1_sks"
+[[datasets]]
+validation_split = 1.0
+resolution = 128
+  [[datasets.subsets]]
+  image_dir = "more"
+  class_tokens = "more"
+END
+    equal "$(kept --dataset_config data.toml)" "5 1" "one of two, and all of four"
+    equal "$(kept --dataset_config data.toml --validation_split 0.1)" "5 1" "the file goes before the command line"
+    train out --dataset_config data.toml --max_train_epochs 2
+    holds out.err 'validation more: 4 pictures'
+    holds out.err 'validation: 5 of 5 pictures kept for it'
+    equal "$(of_steps validation_loss out.json | wc -w)" 2 "after each of two epochs"
+    train plain --dataset_config data.toml --max_train_epochs 2 --progress plain
+    equal "$(grep -c '^validation after step' plain.err)" 2 "lines for a person"
+    sed -i '/validation_split = 0.5/d' data.toml
+    equal "$(kept --dataset_config data.toml)" "4 2" "none of the first dataset"
+    rm -r out
+    sed -i '4a validation_split = 1.0' data.toml
+    refused 65 'all pictures are kept for validation' 1 --dataset_config data.toml
+    sed -i 's/validation_split = 1.0/validation_split = 1.5/' data.toml
+    refused 64 'validation_split: expected 0 to 1' 1 --dataset_config data.toml
+    refused 65 'no folder has enough pictures to keep one for validation' 1 --train_data_dir few \
+        --validation_split 0.1
+    refused 64 '--validation_split' 1 --train_data_dir few --validation_split 2
+}
+
 check 'files of options' option_files
 check 'options written to a file' written_option_files
 check 'two datasets of different sizes and batches' two_datasets
@@ -213,4 +261,5 @@ check 'prefix, separators, warm-up, wildcards' caption_options
 check 'caption files and their encodings' caption_files
 check 'random crops, faces, colours' augmentation
 check 'masked loss' masked_loss
+check 'pictures kept for validation' validation
 finish

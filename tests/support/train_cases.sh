@@ -207,7 +207,7 @@ no_leftovers() {
 of_steps() {
     python3 -c '
 import json, sys
-print(*(json.loads(line)[sys.argv[1]] for line in open(sys.argv[2])))' "$1" "$2"
+print(*(row[sys.argv[1]] for row in map(json.loads, open(sys.argv[2])) if sys.argv[1] in row))' "$1" "$2"
 }
 
 # header FILE: the JSON header of a safetensors file.
