@@ -51,8 +51,14 @@ static dr_status read_options(dr_options *o, int argc, char **argv)
 static dr_status run(const dr_options *o, dr_status usage)
 {
     dr_dist *d = NULL;
-    DR_TRY(dr_stop_watch());
-    DR_TRY(dr_dist_init(&d));
+    dr_status start = dr_stop_watch();
+    if (start == DR_OK) {
+        start = dr_dist_init(&d);
+    }
+    if (start != DR_OK) { /* no ranks that could agree on who speaks */
+        dr_log_error_record();
+        return start;
+    }
     dr_log_configure(usage == DR_OK ? dr_settings_log_level(o) : DR_LOG_INFO, dr_dist_rank(d));
     if (usage == DR_OK && dr_opt_has(o, DR_OPT_console_log_file)) {
         usage = dr_log_to_file(dr_opt_str(o, DR_OPT_console_log_file));

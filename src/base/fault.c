@@ -19,6 +19,7 @@ typedef struct fault {
     fault_kind kind;
     int64_t step, write; /* exactly one is not 0 */
     int64_t code;
+    int64_t attempt; /* 0: each */
     double seconds;
 } fault;
 
@@ -27,6 +28,14 @@ enum { MAX_FAULTS = 16 };
 static fault faults[MAX_FAULTS];
 static int n_faults;
 static atomic_llong n_writes;
+
+/* Which start of the run this is, from 1. */
+static int64_t this_attempt(void)
+{
+    const char *text = getenv("DREAMRUN_ATTEMPT");
+    int64_t n = 0;
+    return text != NULL && dr_parse_i64(text, &n) && n >= 1 ? n : 1;
+}
 
 static dr_status fail_spec(const char *spec, const char *why)
 {
@@ -48,8 +57,8 @@ static dr_status parse_pair(const char *spec, char *pair, fault *f, int64_t *ran
         bool good = dr_parse_f64(value, &f->seconds) && f->seconds > 0.0 && f->seconds <= 86400.0;
         return good ? DR_OK : fail_spec(spec, "seconds is no number between 0 and 86400");
     }
-    int64_t *const slots[] = {&f->step, &f->write, &f->code, rank};
-    static const char *const keys[] = {"step", "write", "code", "rank"};
+    int64_t *const slots[] = {&f->step, &f->write, &f->code, rank, &f->attempt};
+    static const char *const keys[] = {"step", "write", "code", "rank", "attempt"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strcmp(pair, keys[i]) != 0) {
             continue;
@@ -60,13 +69,13 @@ static dr_status parse_pair(const char *spec, char *pair, fault *f, int64_t *ran
         }
         return DR_OK;
     }
-    return fail_spec(spec, "a key is unknown (known: step, write, rank, code, seconds)");
+    return fail_spec(spec, "a key is unknown (known: step, write, rank, attempt, code, seconds)");
 }
 
 /* One fault; text is cut up. */
 static dr_status parse_fault(const char *spec, char *text, int rank)
 {
-    fault f = {.kind = N_KINDS, .code = 1, .seconds = 1.0};
+    fault f = {.kind = N_KINDS, .code = 1, .seconds = 1.0, .attempt = 1};
     int64_t on_rank = -1;
     char *place = NULL;
     const char *kind = strtok_r(text, ":", &place);
@@ -86,7 +95,8 @@ static dr_status parse_fault(const char *spec, char *text, int rank)
     if (n_faults == MAX_FAULTS) {
         return fail_spec(spec, "too many faults");
     }
-    if (on_rank < 0 || on_rank == rank) {
+    bool now = f.attempt == 0 || f.attempt == this_attempt();
+    if (now && (on_rank < 0 || on_rank == rank)) {
         faults[n_faults++] = f;
     }
     return DR_OK;
@@ -109,7 +119,7 @@ dr_status dr_fault_setup(const char *spec, int rank)
         st = parse_fault(spec, one, rank);
     }
     dr_str_free(&copy);
-    if (st == DR_OK) {
+    if (st == DR_OK && n_faults > 0) {
         dr_warn("faults are injected on purpose: %s", spec);
     }
     return st;

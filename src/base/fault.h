@@ -12,8 +12,9 @@
  * Where: step=N, before the N-th optimizer step of the run; or write=N, before the N-th change that
  * the process makes to its files (base/file.h: open, write, flush, sync, rename; whoever changes
  * files in another way passes the point itself). rank=N: on that rank only; otherwise on every
- * rank. A program killed at write=1, 2, 3, ... until it survives was killed at every point of its
- * saves.
+ * rank. attempt=N: in that start of a run that dreamrun launch restarts; 0: in each; otherwise in
+ * the first. A program killed at write=1, 2, 3, ... until it survives was killed at every point of
+ * its saves.
  */
 #ifndef DR_BASE_FAULT_H
 #define DR_BASE_FAULT_H

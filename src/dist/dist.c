@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/note.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -70,6 +71,20 @@ static dr_status join(dr_dist *d)
     return DR_OK;
 }
 
+/* dreamrun launch says how many ranks it has started: fewer, or lone ones, are never trained on. */
+static dr_status check_world(const dr_dist *d)
+{
+    const char *text = getenv("DREAMRUN_WORLD");
+    int64_t want = 0;
+    if (text != NULL && dr_parse_i64(text, &want) && want != d->world) {
+        DR_FAIL(DR_COMM,
+                "dreamrun launch started %lld ranks, but this process found %d: is it linked with "
+                "another MPI than that of mpirun?",
+                (long long)want, d->world);
+    }
+    return DR_OK;
+}
+
 dr_status dr_dist_init(dr_dist **out)
 {
     bool mpi = false;
@@ -78,13 +93,15 @@ dr_status dr_dist_init(dr_dist **out)
     d->world = 1;
     d->local_world = 1;
     d->uses_mpi = mpi;
-    if (mpi) {
-        dr_status st = join(d);
-        if (st != DR_OK) {
-            free(d);
-            return st;
-        }
+    dr_status st = mpi ? join(d) : DR_OK;
+    if (st == DR_OK) {
+        st = check_world(d);
     }
+    if (st != DR_OK) {
+        free(d);
+        return st;
+    }
+    dr_note("joined");
     *out = d;
     return DR_OK;
 }

@@ -14,7 +14,8 @@
 
 typedef struct dr_dist dr_dist;
 
-/* Joins the ranks. DR_COMM when MPI cannot start or lacks thread support. */
+/* Joins the ranks. DR_COMM when MPI cannot start or lacks thread support, or when they are not as
+ * many as dreamrun launch has started (DREAMRUN_WORLD). */
 DR_MUST_USE dr_status dr_dist_init(dr_dist **out);
 /* Leaves; collective when there are several ranks. */
 void dr_dist_finalize(dr_dist *d);

@@ -6,6 +6,7 @@
 #include "data/prefetch.h"
 #include "train/latents_cache.h"
 #include "train/vae_encoder.h"
+#include "train/watchdog.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -149,6 +150,7 @@ static dr_status draw(dr_latents *l, size_t image, const float *values, int64_t 
 static dr_status encode_for_cache(void *user, dr_encode_batch b, const dr_xxh3 *keys, float *out)
 {
     dr_latents *l = user;
+    dr_watchdog_alive();
     if (!l->c.keep_draw) {
         return encode(l, b, 0, 0, out);
     }

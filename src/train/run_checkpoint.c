@@ -2,8 +2,10 @@
  * What a run saves, and when: models by epoch, by step and at the end, with their states, and what
  * goes to make room. Rank 0 writes; all ranks learn how it went.
  */
+#include "base/fence.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/note.h"
 #include "base/tree.h"
 #include "ops/optimizer_ops.h"
 #include "train/run_internal.h"
@@ -38,6 +40,11 @@ dr_status dr_run_check_output(dr_run *r)
         char *path = model_path(r, DR_SAVE_LAST, 0);
         dr_run_warn_metadata(r);
         st = dr_mkdirs(r->c->output_dir);
+        if (st == DR_OK &&
+            getenv("DREAMRUN_WORLD") != NULL) { /* one writer below dreamrun launch */
+            st = dr_fence_take(r->c->output_dir);
+            dr_note("output_dir %s", r->c->output_dir);
+        }
         if (st == DR_OK) {
             st = dr_model_check_target(path, r->c->lora != NULL ? DR_SAVE_SAFETENSORS
                                                                 : dr_run_save_format(r));
@@ -77,8 +84,10 @@ static dr_status write_model(dr_run *r, dr_save_kind kind, int64_t number)
 {
     char *path = model_path(r, kind, number);
     const uint32_t epoch = dr_run_epoch(r);
-    const dr_status st =
-        dr_run_save_model(r, path, kind == DR_SAVE_STEP ? epoch - 1 : epoch, r->step);
+    dr_status st = dr_fence_check();
+    if (st == DR_OK) {
+        st = dr_run_save_model(r, path, kind == DR_SAVE_STEP ? epoch - 1 : epoch, r->step);
+    }
     if (st == DR_OK) {
         dr_info("saved %s", path);
     }
@@ -105,6 +114,7 @@ static dr_status save_state(dr_run *r, dr_save_kind kind, int64_t number)
     }
     if (st == DR_OK) {
         dr_info("saved %s: epoch %u, step %lld", path, dr_run_epoch(r), (long long)r->step);
+        dr_note("state %lld %s", (long long)r->step, path);
         free(r->newest_state);
         r->newest_state = path;
     } else {

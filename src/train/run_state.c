@@ -4,6 +4,7 @@
  */
 #include "base/file.h"
 #include "base/log.h"
+#include "base/note.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/xxh3.h"
@@ -541,6 +542,7 @@ dr_status dr_run_load_state(dr_run *r)
     if (dr_dist_rank(r->dist) == 0) {
         bool found = false;
         DR_TRY(dr_json_get_double(r->resume_facts, "smooth_loss", &r->resumed_loss, &found));
+        dr_note("state %lld %s", (long long)r->step, r->resume);
         dr_info("resumed from %s: epoch %u, step %lld of %lld", r->resume, dr_run_epoch(r),
                 (long long)r->step, (long long)r->n_steps);
     }

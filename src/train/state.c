@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 #include "base/fault.h"
+#include "base/fence.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/tree.h"
@@ -114,6 +115,9 @@ dr_status dr_state_commit(dr_state_writer *w)
 {
     bool swapped = false;
     dr_status st = write_manifest(w);
+    if (st == DR_OK) {
+        st = dr_fence_check();
+    }
     if (st == DR_OK) {
         st = dr_tree_swap(w->tmp, w->path, &swapped);
     }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "ops/optimizer_ops.h"
 #include "train/run_internal.h"
+#include "train/watchdog.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -257,6 +258,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
         free(losses);
         dr_dist_abort(r->dist, st);
     }
+    dr_watchdog_does(DR_DOES_WAIT);
     st = dr_reducer_wait(r->reducer);
     if (st == DR_OK && r->host_grads != NULL) {
         st = r->backend->device->upload(r->net.grads, r->host_grads,
@@ -267,6 +269,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     }
     free(losses);
     DR_TRY(st);
+    dr_watchdog_does(DR_DOES_STEP);
     DR_TRY(r->c->fused_backward ? dr_run_fused_end(r, &norm) : gradient_norm(r, &cx, &norm));
     if (dump) {
         DR_TRY(dr_dist_agree(r->dist, write_dump(r, step, epoch, global_step, norm, loss)));

@@ -1,12 +1,15 @@
 #include "train/train.h"
 
 #include "base/fault.h"
+#include "base/fence.h"
 #include "base/log.h"
+#include "base/note.h"
 #include "base/stop.h"
 #include "io/xxh3.h"
 #include "train/dataset_check.h"
 #include "train/hub.h"
 #include "train/run_internal.h"
+#include "train/watchdog.h"
 
 #include <stdlib.h>
 
@@ -236,7 +239,9 @@ static dr_status prepare(dr_run *r)
     DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_dataset(r) : DR_OK));
     dr_run_describe_validation(r);
+    dr_watchdog_does(DR_DOES_CACHE);
     DR_TRY(open_latents(r, false));
+    dr_watchdog_does(DR_DOES_PREPARE);
     DR_TRY(load(r));
     return dr_run_open_log(r);
 }
@@ -253,7 +258,13 @@ dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan
 /* After a step: what is due is saved; a request to stop ends the run unless it is at its end. */
 static dr_status end_step(dr_run *r)
 {
+    dr_watchdog_step(r->step);
+    if (dr_dist_rank(r->dist) == 0) {
+        dr_note("step %lld", (long long)r->step);
+    }
+    dr_watchdog_does(DR_DOES_VALIDATE);
     DR_TRY(dr_run_validate_due(r));
+    dr_watchdog_does(DR_DOES_SAVE);
     DR_TRY(dr_run_save_due(r));
     return r->stop_signal != 0 && r->step < r->n_steps ? dr_run_leave(r) : DR_OK;
 }
@@ -265,6 +276,7 @@ static dr_status train_epoch(dr_run *r, uint32_t epoch)
     dr_status st = DR_OK;
     const int64_t before = (int64_t)(epoch - 1) * r->steps_per_epoch;
     while (st == DR_OK && r->step - before < plan.n_steps && r->step < r->n_steps) {
+        dr_watchdog_does(DR_DOES_STEP);
         dr_fault_at_step(r->step + 1);
         dr_run_look_ahead(r, &plan, epoch, (uint32_t)(r->step - before), r->step);
         st = dr_run_step(r, &plan.steps[r->step - before], epoch, r->step);
@@ -287,6 +299,7 @@ static dr_status train(dr_run *r)
         st = train_epoch(r, (uint32_t)(r->step / r->steps_per_epoch) + 1);
     }
     dr_progress_end(&r->progress);
+    dr_watchdog_does(DR_DOES_SAVE);
     if (st == DR_OK) {
         st = dr_run_save_last(r);
     }
@@ -324,10 +337,15 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     r->dist = d;
     r->backend = backend;
     dr_arena_init(&r->arena);
-    dr_status st = prepare(r);
+    dr_status st = dr_watchdog_start(d);
+    if (st == DR_OK) {
+        st = prepare(r);
+    }
     if (st == DR_OK) {
         st = train(r);
     }
+    dr_watchdog_stop();
+    dr_fence_release();
     release(r);
     free(r);
     return st;
