@@ -1,13 +1,12 @@
 /* dreamrun - the command: starts trainers (launch) and tools. */
+#include "base/arena.h"
 #include "base/log.h"
-#include "launcher/launch_options.h"
+#include "launcher/agent.h"
+#include "launcher/job.h"
 #include "launcher/machine.h"
-#include "launcher/plan.h"
-#include "launcher/supervise.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +59,13 @@ static int print_launch_help(void)
     return 0;
 }
 
+static dr_status execute(const char *const *argv, const char *const *env)
+{
+    (void)fflush(NULL);
+    (void)execve(argv[0], (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
+    DR_FAIL(DR_IO, "%s cannot be started: %s", argv[0], strerror(errno));
+}
+
 /* The strings of v with NULL at the end; the caller frees the array. */
 static const char **terminated(const dr_strv *v)
 {
@@ -70,68 +76,11 @@ static const char **terminated(const dr_strv *v)
     return out;
 }
 
-static dr_status execute(const char *const *argv, const char *const *env)
-{
-    (void)fflush(NULL);
-    (void)execve(argv[0], (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
-    DR_FAIL(DR_IO, "%s cannot be started: %s", argv[0], strerror(errno));
-}
-
-static const char *meaning_of(int code)
-{
-    for (int st = 0; st < DR_STATUS_COUNT; st++) {
-        if (code != 0 && dr_status_exit_code((dr_status)st) == code) {
-            return dr_status_text((dr_status)st);
-        }
-    }
-    return code > 128 ? strsignal(code - 128) : "not one of dreamrun's exit codes";
-}
-
-static const char *signal_name(int sig)
-{
-    return sig == SIGINT    ? "SIGINT"
-           : sig == SIGHUP  ? "SIGHUP"
-           : sig == SIGUSR1 ? "SIGUSR1"
-                            : "SIGTERM";
-}
-
-static const char *how_it_ended(const dr_supervised *r)
-{
-    if (r->killed) {
-        return "; it did not end in time and was killed";
-    }
-    return r->exit_code == dr_status_exit_code(DR_CANCELLED)
-               ? "; its state is saved: start it again with --resume auto"
-               : "";
-}
-
-/* One line, the last on the screen. */
-static int verdict(const dr_launch_plan *p, const dr_supervised *r)
-{
-    if (r->signal != 0) {
-        (void)fprintf(stderr, "dreamrun: %s with %d ranks was stopped by %s%s\n", p->program,
-                      p->n_ranks, signal_name(r->signal), how_it_ended(r));
-        return r->exit_code == dr_status_exit_code(DR_CANCELLED) ? r->exit_code : 128 + r->signal;
-    }
-    if (r->exit_code != 0) {
-        (void)fprintf(stderr,
-                      "dreamrun: %s with %d ranks failed: exit code %d (%s); the first error "
-                      "stands above\n",
-                      p->program, p->n_ranks, r->exit_code, meaning_of(r->exit_code));
-    }
-    return r->exit_code;
-}
-
-static dr_status run_plan(const dr_launch_plan *p, int *code)
+static dr_status become(const dr_launch_plan *p)
 {
     const char **argv = terminated(&p->argv);
     const char **env = terminated(&p->env);
-    dr_supervised result = {0};
-    dr_status st =
-        p->supervised ? dr_supervise(argv, env, p->grace_s, &result) : execute(argv, env);
-    if (st == DR_OK) {
-        *code = verdict(p, &result);
-    }
+    dr_status st = execute(argv, env);
     free(argv);
     free(env);
     return st;
@@ -145,42 +94,69 @@ static void print_plan(const dr_launch_plan *p, FILE *to)
     dr_str_free(&line);
 }
 
-static dr_status launch_plan(const dr_launch_plan *p, int *code)
+static dr_status launch_plan(const dr_launch_plan *p, const dr_launch_facts *f, int argc,
+                             const char *const *argv, int *code)
 {
+    *code = 0;
     if (p->help) {
         *code = print_launch_help();
         return DR_OK;
     }
     if (p->dry_run) {
         print_plan(p, stdout);
-        *code = 0;
         return DR_OK;
     }
     if (p->debug) {
         print_plan(p, stderr);
     }
-    return run_plan(p, code);
+    if (p->idle) { /* the first node's task starts the ranks of all */
+        return DR_OK;
+    }
+    return p->supervised ? dr_job_run(p, f, argc, argv, code) : become(p);
 }
 
 static int launch(const char *bin_dir, int argc, const char *const *argv)
 {
     char mpirun[PATH_MAX];
+    char srun[PATH_MAX];
+    char host[256];
     dr_launch_plan p;
     int code = 0;
+    bool has_mpirun = dr_machine_find_program("mpirun", mpirun, sizeof mpirun);
+    bool has_srun = dr_machine_find_program("srun", srun, sizeof srun);
+    dr_machine_host(host, sizeof host);
     dr_launch_facts facts = {
         .n_cpus = dr_machine_cpus(),
         .n_cores = dr_machine_cores(),
+        .n_gpus = dr_machine_gpus(),
+        .n_numa = dr_machine_numa_nodes(),
         .is_root = geteuid() == 0,
-        .mpirun = dr_machine_find_program("mpirun", mpirun, sizeof mpirun) ? mpirun : NULL,
+        .host = host,
+        .mpirun = has_mpirun ? mpirun : NULL,
+        .mpirun_is_v5 = has_mpirun && dr_machine_mpirun_is_v5(mpirun),
+        .srun = has_srun ? srun : NULL,
+        .srun_has_pmix = dr_machine_srun_has_pmix,
         .bin_dir = bin_dir,
         .env = (const char *const *)environ,
         .can_run = dr_machine_can_run,
     };
     dr_status st = dr_launch_plan_make(&p, &facts, argc, argv);
     if (st == DR_OK) {
-        st = launch_plan(&p, &code);
+        st = launch_plan(&p, &facts, argc, argv, &code);
     }
     dr_launch_plan_deinit(&p);
+    return st == DR_OK ? code : fail(st);
+}
+
+/* `dreamrun agent PROGRAM ARGS`: what mpirun and srun start for each rank. */
+static int run_agent(const char *const *argv)
+{
+    int code = 0;
+    if (argv[0] == NULL) {
+        return fail(dr_error_set(DR_INVALID, __FILE__, __LINE__,
+                                 "dreamrun agent is started by dreamrun launch, with a program"));
+    }
+    dr_status st = dr_agent_run(argv, &code);
     return st == DR_OK ? code : fail(st);
 }
 
@@ -255,6 +231,9 @@ int main(int argc, char **argv)
     dr_status st = dr_machine_bin_dir(bin_dir, sizeof bin_dir);
     if (st != DR_OK) {
         return fail(st);
+    }
+    if (strcmp(words[0], "agent") == 0) {
+        return run_agent(words + 1);
     }
     if (strcmp(words[0], "launch") == 0) {
         return launch(bin_dir, argc - 2, words + 1);

@@ -2,6 +2,7 @@
 #include "launcher/machine.h"
 
 #include "base/arena.h"
+#include "base/file.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -121,6 +122,84 @@ int dr_machine_cores(void)
     return cores > 0 ? cores : 1;
 }
 
+static bool on_node(int cpu, int node)
+{
+    char path[96];
+    (void)snprintf(path, sizeof path, "/sys/devices/system/node/node%d/cpu%d", node, cpu);
+    return node < 0 || access(path, F_OK) == 0;
+}
+
+int dr_machine_core_list(int node, int *list, int cap)
+{
+    cpu_set_t set;
+    allowed_cpus(&set);
+    int n = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET((size_t)cpu, &set) && leads_core(&set, cpu) && on_node(cpu, node)) {
+            if (n < cap) {
+                list[n] = cpu;
+            }
+            n++;
+        }
+    }
+    return n;
+}
+
+int dr_machine_numa_nodes(void)
+{
+    dr_strv names = {0};
+    int n = 0;
+    if (dr_list_dir("/sys/devices/system/node", &names) == DR_OK) {
+        for (size_t i = 0; i < names.n; i++) {
+            int node = 0;
+            n += sscanf(names.at[i], "node%d", &node) == 1 &&
+                 dr_machine_core_list(node, NULL, 0) > 0;
+        }
+    }
+    dr_error_clear();
+    dr_strv_free(&names);
+    return n > 0 ? n : 1;
+}
+
+/* --- GPUs ----------------------------------------------------------------------------------------
+ */
+
+static const char gpu_folder[] = "/proc/driver/nvidia/gpus"; /* one folder per PCI address */
+
+int dr_machine_gpus(void)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible != NULL) {
+        int n = visible[0] != '\0' && strcmp(visible, "-1") != 0;
+        for (const char *c = visible; n > 0 && *c != '\0'; c++) {
+            n += *c == ',';
+        }
+        return n;
+    }
+    dr_strv names = {0};
+    int n = dr_list_dir(gpu_folder, &names) == DR_OK ? (int)names.n : 0;
+    dr_error_clear();
+    dr_strv_free(&names);
+    return n;
+}
+
+int dr_machine_gpu_node(int i)
+{
+    dr_strv names = {0};
+    char path[128];
+    char line[32];
+    int node = -1;
+    if (dr_list_dir(gpu_folder, &names) == DR_OK && i >= 0 && (size_t)i < names.n) {
+        (void)snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/numa_node", names.at[i]);
+        if (read_line(path, line, (int)sizeof line)) {
+            node = (int)strtol(line, NULL, 10);
+        }
+    }
+    dr_error_clear();
+    dr_strv_free(&names);
+    return node;
+}
+
 /* --- programs ------------------------------------------------------------------------------------
  */
 
@@ -142,6 +221,88 @@ bool dr_machine_find_program(const char *name, char *buf, size_t size)
         path += n + (path[n] == ':');
     }
     return false;
+}
+
+static int64_t number_in(const char *path, const char *name)
+{
+    char line[128];
+    int64_t found = 0;
+    FILE *f = fopen(path, "re");
+    while (f != NULL && fgets(line, (int)sizeof line, f) != NULL) {
+        if (dr_str_starts(line, name) && line[strlen(name)] == ' ') {
+            found = strtoll(line + strlen(name), NULL, 10);
+        }
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return found;
+}
+
+int64_t dr_machine_oom_kills(void)
+{
+    char line[512];
+    char path[768];
+    int64_t n = 0;
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    while (f != NULL && fgets(line, (int)sizeof line, f) != NULL) {
+        line[strcspn(line, "\n")] = '\0';
+        const char *v1 = strstr(line, ":memory:");
+        if (dr_str_starts(line, "0::/")) {
+            (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events",
+                           line + strlen("0::"));
+        } else if (v1 != NULL) {
+            (void)snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.oom_control",
+                           v1 + strlen(":memory:"));
+        } else {
+            continue;
+        }
+        n += number_in(path, "oom_kill");
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return n;
+}
+
+void dr_machine_host(char *buf, size_t size)
+{
+    if (gethostname(buf, size) != 0) {
+        (void)snprintf(buf, size, "localhost");
+    }
+    buf[size - 1] = '\0';
+}
+
+bool dr_machine_mpirun_is_v5(const char *mpirun)
+{
+    char *real = realpath(mpirun, NULL);
+    if (real == NULL) {
+        return false;
+    }
+    char *slash = strrchr(real, '/');
+    dr_str beside = {0};
+    dr_str_printf(&beside, "%.*s/prterun", slash != NULL ? (int)(slash - real) : 0, real);
+    bool found = dr_machine_can_run(dr_str_get(&beside));
+    dr_str_free(&beside);
+    free(real);
+    return found;
+}
+
+bool dr_machine_srun_has_pmix(const char *srun)
+{
+    char line[256];
+    dr_str command = {0};
+    bool found = false;
+    dr_str_printf(&command, "'%s' --mpi=list 2>&1 </dev/null", srun);
+    FILE *f = popen(dr_str_get(&command), "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        found = found || strstr(line, "pmix") != NULL;
+    }
+    if (f != NULL) {
+        (void)pclose(f);
+    }
+    dr_str_free(&command);
+    return found;
 }
 
 dr_status dr_machine_bin_dir(char *buf, size_t size)

@@ -14,6 +14,24 @@
 int dr_machine_cpus(void);
 /* Physical cores among them, at most the cgroup's CPU quota; at least 1. */
 int dr_machine_cores(void);
+/* Leading CPUs of the physical cores that this process may use, of one NUMA node (-1: of all):
+ * their number, and the first cap of them in list. */
+int dr_machine_core_list(int node, int *list, int cap);
+/* NUMA nodes with CPUs, at least 1. */
+int dr_machine_numa_nodes(void);
+/* NVIDIA GPUs that this process may use: entries of CUDA_VISIBLE_DEVICES, else those of the driver.
+ */
+int dr_machine_gpus(void);
+/* NUMA node of the driver's i-th GPU, in order of its PCI address; -1: unknown, or none. */
+int dr_machine_gpu_node(int i);
+/* Processes that the system has killed for memory in this process's cgroup so far; 0: unknown. */
+int64_t dr_machine_oom_kills(void);
+/* Name of this host into buf. */
+void dr_machine_host(char *buf, size_t size);
+/* Whether mpirun is Open MPI 5's: its daemon's program lies beside it. */
+bool dr_machine_mpirun_is_v5(const char *mpirun);
+/* Whether `srun --mpi=list` names pmix. */
+bool dr_machine_srun_has_pmix(const char *srun);
 /* Whether path is a file that this user may execute. */
 bool dr_machine_can_run(const char *path);
 /* The path of a program in $PATH into buf; false when there is none. */

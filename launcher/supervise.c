@@ -1,15 +1,18 @@
 #define _GNU_SOURCE /* pipe2 */
 #include "launcher/supervise.h"
 
+#include "base/arena.h"
 #include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,16 +21,17 @@
 
 /* In the child: never returns. What fails is written to the pipe as an errno. */
 static void become(const char *const *argv, const char *const *env, const sigset_t *mask,
-                   pid_t parent, int report)
+                   pid_t parent, int report, int output)
 {
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     (void)setpgid(0, 0); /* ^C reaches the launcher alone, which passes it on */
-    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 ||
+    if (null < 0 || dup2(null, STDIN_FILENO) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 ||
+        (output >= 0 && (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)) ||
         sigprocmask(SIG_SETMASK, mask, NULL) != 0) {
         goto failed;
     }
     if (getppid() != parent) { /* it died before PDEATHSIG was set */
-        _exit(128 + SIGTERM);
+        _exit(128 + SIGKILL);
     }
     /* execve takes char *const * for historical reasons and changes nothing */
     (void)execve(argv[0], (char *const *)(uintptr_t)argv, (char *const *)(uintptr_t)env);
@@ -37,8 +41,9 @@ failed:;
     _exit(n == (ssize_t)sizeof code ? 127 : 126);
 }
 
+/* output: what the command prints goes there; -1: it keeps ours. */
 static dr_status start(const char *const *argv, const char *const *env, const sigset_t *mask,
-                       pid_t *out)
+                       int output, pid_t *out)
 {
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) {
@@ -48,7 +53,7 @@ static dr_status start(const char *const *argv, const char *const *env, const si
     (void)fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        become(argv, env, mask, parent, report[1]);
+        become(argv, env, mask, parent, report[1], output);
     }
     int failure = errno;
     (void)close(report[1]);
@@ -93,58 +98,208 @@ static void reap_everything(void)
     }
 }
 
-/* --- waiting
- * -------------------------------------------------------------------------------------- */
+/* --- one attempt --------------------------------------------------------------------------------
+ */
 
-static struct timespec timespec_of(double s)
+enum { STARTER_BYTES = 16384 };
+
+typedef struct attempt {
+    const dr_supervise_options *o;
+    dr_supervised *r;
+    pid_t child;
+    int signals, output; /* signalfd; what the command prints, -1: not ours or closed */
+    bool over;           /* the command has ended                                     */
+    double started_s;
+    double stop_by_s; /* ranks are killed then; 0: nothing asked for it               */
+    double kill_by_s; /* the command is killed then; 0: nothing asked for it          */
+} attempt;
+
+static const double end_s = 0.3;  /* from the first failure to the end of the other ranks */
+static const double reap_s = 1.0; /* from the ranks' end to the command's                 */
+
+static void kill_ranks(attempt *a)
 {
-    double left = s > 0.0 ? s : 0.0;
-    struct timespec t = {.tv_sec = (time_t)left};
-    t.tv_nsec = (long)((left - (double)t.tv_sec) * 1e9);
-    return t;
+    if (a->o->ranks != NULL) {
+        (void)dr_ranks_signal(a->o->ranks, SIGKILL);
+    }
+    a->stop_by_s = 0.0;
+    a->kill_by_s = dr_now_s() + (a->o->ranks != NULL ? reap_s : 0.0);
 }
 
-/* Takes the child's end, if it came; orphans that end meanwhile are taken too. */
-static bool has_ended(pid_t child, int *status)
+static void ask_to_stop(attempt *a)
+{
+    if (a->o->ranks != NULL) {
+        (void)dr_ranks_signal(a->o->ranks, SIGUSR1);
+    } else {
+        (void)kill(a->child, SIGUSR1);
+    }
+}
+
+static void take_stop(attempt *a, int sig)
+{
+    bool saves = (a->o->save_signals >> (unsigned)sig & 1U) != 0;
+    if (a->r->signal != 0 || !saves) {
+        a->r->killed = true;
+        a->r->signal = a->r->signal != 0 ? a->r->signal : sig;
+        kill_ranks(a);
+        return;
+    }
+    a->r->signal = sig;
+    a->stop_by_s = dr_now_s() + a->o->grace_s;
+    ask_to_stop(a);
+}
+
+/* Takes the command's end, if it came; orphans that end meanwhile are taken too. */
+static void take_ends(attempt *a)
 {
     int s = 0;
     pid_t pid = 0;
-    bool ended = false;
     while ((pid = waitpid(-1, &s, WNOHANG)) > 0) {
-        if (pid == child) {
-            *status = s;
-            ended = true;
+        if (pid == a->child) {
+            a->over = true;
+            a->r->exit_code = WIFSIGNALED(s) ? 128 + WTERMSIG(s) : WEXITSTATUS(s);
         }
     }
-    return ended;
 }
 
-static void wait_for_end(pid_t child, const sigset_t *signals, double grace_s, dr_supervised *r)
+static void take_signals(attempt *a)
 {
-    double deadline = 0.0;
-    int status = 0;
-    while (!has_ended(child, &status)) {
-        struct timespec t = timespec_of(r->signal != 0 ? deadline - dr_now_s() : 3600.0);
-        int sig = sigtimedwait(signals, NULL, &t);
-        bool stop = sig == SIGINT || sig == SIGTERM || sig == SIGHUP || sig == SIGUSR1;
-        bool late = r->signal != 0 && (stop || dr_now_s() >= deadline);
-        if (late && !r->killed) {
-            r->killed = true;
-            (void)kill(-child, SIGKILL);
-        } else if (stop && r->signal == 0) {
-            r->signal = sig;
-            deadline = dr_now_s() + grace_s;
-            (void)kill(child, SIGUSR1); /* mpirun hands it on; TERM would leave the ranks 1 s */
-        }
-        if (r->killed) {
-            deadline = dr_now_s() + 3600.0; /* only the child's end is awaited now */
+    struct signalfd_siginfo info;
+    while (read(a->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (info.ssi_signo != SIGCHLD) {
+            take_stop(a, (int)info.ssi_signo);
         }
     }
-    r->exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    take_ends(a);
 }
 
-dr_status dr_supervise(const char *const *argv, const char *const *env, double grace_s,
-                       dr_supervised *out)
+/* mpirun's and srun's own words: kept for the case that no rank has any. */
+static void take_output(attempt *a)
+{
+    char data[4096];
+    ssize_t n = 0;
+    while (a->output >= 0 && (n = read(a->output, data, sizeof data)) > 0) {
+        if (a->o->show_starter) {
+            (void)fwrite(data, 1, (size_t)n, stderr);
+        }
+        if (a->r->starter.len < STARTER_BYTES) {
+            dr_str_add_n(&a->r->starter, data, (size_t)n);
+        }
+    }
+    if (n == 0 && a->output >= 0) {
+        (void)close(a->output);
+        a->output = -1;
+    }
+}
+
+static void take_ranks(attempt *a)
+{
+    dr_ranks *r = a->o->ranks;
+    int seen = r->n_seen;
+    dr_ranks_take(r);
+    if (r->stop_signal != 0) { /* Slurm signals the ranks, not us */
+        int sig = r->stop_signal;
+        r->stop_signal = 0;
+        if (a->r->signal == 0) {
+            take_stop(a, sig);
+        }
+    }
+    if (r->n_seen > seen && a->r->signal != 0) { /* came after the request */
+        ask_to_stop(a);
+    }
+    if (r->first_failed >= 0 && a->kill_by_s <= 0.0 &&
+        (a->stop_by_s <= 0.0 || a->stop_by_s > dr_now_s() + end_s)) {
+        a->stop_by_s = dr_now_s() + end_s;
+    }
+    if (r->n_ended == r->n && a->kill_by_s <= 0.0) {
+        a->kill_by_s = dr_now_s() + reap_s + end_s;
+    }
+}
+
+static void take_time(attempt *a)
+{
+    double now = dr_now_s();
+    dr_ranks *r = a->o->ranks;
+    bool starting = r != NULL && r->n_joined < r->n && r->first_failed < 0 && r->n_ended == 0;
+    if (starting && !a->r->start_timed_out && a->kill_by_s <= 0.0 &&
+        now >= a->started_s + a->o->start_timeout_s) {
+        a->r->start_timed_out = true;
+        kill_ranks(a);
+    }
+    if (a->stop_by_s > 0.0 && now >= a->stop_by_s) {
+        a->r->killed = a->r->killed || r == NULL || r->first_failed < 0;
+        kill_ranks(a);
+    }
+    if (a->kill_by_s > 0.0 && now >= a->kill_by_s) {
+        (void)kill(-a->child, SIGKILL);
+        a->kill_by_s = now + 3600.0; /* only its end is awaited now */
+    }
+}
+
+/* Milliseconds to the next thing that time alone brings. */
+static int patience_ms(const attempt *a)
+{
+    double now = dr_now_s();
+    double until = now + 3600.0;
+    const double times[] = {a->stop_by_s, a->kill_by_s,
+                            a->o->ranks != NULL && a->o->ranks->n_joined < a->o->ranks->n
+                                ? a->started_s + a->o->start_timeout_s
+                                : 0.0};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        until = times[i] > 0.0 && times[i] < until ? times[i] : until;
+    }
+    return until <= now ? 0 : (int)((until - now) * 1e3) + 1;
+}
+
+static void watch(attempt *a)
+{
+    int cap = 2 + (a->o->ranks != NULL ? dr_ranks_poll_size(a->o->ranks) : 0);
+    struct pollfd *p = dr_xcalloc((size_t)cap, sizeof *p);
+    while (!a->over) {
+        p[0] = (struct pollfd){.fd = a->signals, .events = POLLIN};
+        p[1] = (struct pollfd){.fd = a->output, .events = POLLIN};
+        int n = 2 + (a->o->ranks != NULL ? dr_ranks_poll(a->o->ranks, p + 2, cap - 2) : 0);
+        (void)poll(p, (nfds_t)n, patience_ms(a));
+        take_output(a);
+        if (a->o->ranks != NULL) {
+            take_ranks(a);
+        }
+        take_signals(a);
+        take_time(a);
+    }
+    take_output(a);
+    if (a->o->ranks != NULL) { /* what agents sent before they ended */
+        dr_ranks_take(a->o->ranks);
+    }
+    free(p);
+}
+
+static dr_status run(attempt *a, const char *const *argv, const char *const *env,
+                     const sigset_t *before)
+{
+    int ends[2] = {-1, -1};
+    if (a->o->ranks != NULL &&
+        (pipe2(ends, O_CLOEXEC) != 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0)) {
+        DR_FAIL(DR_IO, "pipe: %s", strerror(errno));
+    }
+    dr_status st = start(argv, env, before, ends[1], &a->child);
+    if (ends[1] >= 0) {
+        (void)close(ends[1]);
+    }
+    a->output = ends[0];
+    if (st == DR_OK) {
+        a->started_s = dr_now_s();
+        watch(a);
+        reap_everything();
+    }
+    if (a->output >= 0) {
+        (void)close(a->output);
+    }
+    return st;
+}
+
+dr_status dr_supervise(const char *const *argv, const char *const *env,
+                       const dr_supervise_options *o, dr_supervised *out)
 {
     sigset_t signals;
     sigset_t before;
@@ -158,11 +313,11 @@ dr_status dr_supervise(const char *const *argv, const char *const *env, double g
     }
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     dr_supervised result = {0};
-    pid_t child = 0;
-    dr_status st = start(argv, env, &before, &child);
+    attempt a = {.o = o, .r = &result};
+    a.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    dr_status st = run(&a, argv, env, &before);
+    (void)close(a.signals);
     if (st == DR_OK) {
-        wait_for_end(child, &signals, grace_s, &result);
-        reap_everything();
         *out = result;
     }
     (void)prctl(PR_SET_CHILD_SUBREAPER, 0);

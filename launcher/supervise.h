@@ -1,5 +1,5 @@
 /*
- * launcher/supervise.h - runs one command to its end and leaves nothing of it behind.
+ * launcher/supervise.h - runs one attempt to its end and leaves nothing of it behind.
  *
  * Layer:    launcher.  May include base/ only.  Linux.
  * Threads:  called from a process with one thread; takes over its signals for the time of the call.
@@ -7,24 +7,35 @@
 #ifndef DR_LAUNCHER_SUPERVISE_H
 #define DR_LAUNCHER_SUPERVISE_H
 
-#include "base/str.h"
+#include "launcher/ranks.h"
+
+typedef struct dr_supervise_options {
+    double grace_s;         /* from a stop request to the end by force                            */
+    double start_timeout_s; /* until all ranks have joined; with ranks only                       */
+    uint64_t save_signals;  /* bit n: signal n to this process means save and leave               */
+    dr_ranks *ranks;        /* of the command; NULL: it has none, its output is not ours          */
+    bool show_starter;      /* what the command itself prints goes to stderr                      */
+} dr_supervise_options;
 
 typedef struct dr_supervised {
     int exit_code; /* of the command; 128 + signal when a signal ended it                        */
     int signal;    /* that asked this process to stop (INT, TERM, HUP, USR1); 0: none            */
     bool killed;   /* the command did not end in time and was killed                             */
+    bool start_timed_out;
+    dr_str starter; /* the end of what the command itself printed; the caller frees it           */
 } dr_supervised;
 
 /*
  * Starts argv[0] with argv and env (both NULL-terminated), stdin from /dev/null, in a process group
- * of its own, and waits. INT, TERM, HUP and USR1 are passed on as USR1 (save and leave); after
- * grace_s seconds, or at the second such signal, everything left is killed. When this process is
- * killed, the command gets TERM from the kernel. Processes that outlive the command, and any other
- * child of this process, are killed before the call returns.
+ * of its own, and waits. INT, TERM, HUP and USR1 reach the ranks (without ranks: the command) as
+ * USR1: save and leave; after grace_s seconds, or at the second such signal, everything left is
+ * killed. When a rank fails, the others have 0.3 s to end by themselves. When this process is
+ * killed, the kernel kills the command and its agents. Processes that outlive the command, and any
+ * other child of this process, are killed before the call returns.
  *
  * Errors: DR_IO when the command cannot be started; *out is then untouched.
  */
-DR_MUST_USE dr_status dr_supervise(const char *const *argv, const char *const *env, double grace_s,
-                                   dr_supervised *out);
+DR_MUST_USE dr_status dr_supervise(const char *const *argv, const char *const *env,
+                                   const dr_supervise_options *o, dr_supervised *out);
 
 #endif

@@ -16,7 +16,12 @@ cat >"$bin/train_db" <<'STANDIN'
 rank=${OMPI_COMM_WORLD_RANK:-none}
 case "$1" in
     --show) echo "rank $rank of ${OMPI_COMM_WORLD_SIZE:-none}, $OMP_NUM_THREADS threads: $2" ;;
-    --end) if [ "$rank" = "$2" ]; then exit "$3"; fi ;;
+    --end)
+        if [ "$rank" = "$2" ]; then
+            echo "error: the cause of it" >&2
+            exit "$3"
+        fi
+        ;;
     --fall) if [ "$rank" = "$2" ]; then kill -9 $$; fi ;;
     --wait) echo "$$" >>"$2"; exec sleep 300 ;;
 esac
@@ -33,7 +38,7 @@ expect 0 'dreamrun 0.1.0' "$dreamrun" --version
 expect 64 'dreamrun: error: dreamrun launch: no program given' "$dreamrun" launch
 expect 64 'dreamrun config is not available yet' "$dreamrun" config
 expect 64 'did you mean --num_processes?' "$dreamrun" launch --num_proceses 2 train_db
-expect 64 '--multi_gpu is not available yet' "$dreamrun" launch --multi_gpu train_db
+expect 64 '--multi_gpu needs at least 2 ranks, found 1 (default)' "$dreamrun" launch --multi_gpu train_db
 expect 64 '--use_fsdp is not supported' "$dreamrun" launch --use_fsdp train_db
 expect 71 'there is no such program' "$dreamrun" launch train_network.py
 expect 71 'dreamrun_tools cannot be started' "$dreamrun" tokenize
@@ -50,9 +55,10 @@ expect 0 "-n 2 --bind-to none" "$dreamrun" launch --dry_run --num_processes 2 tr
 if command -v mpirun >/dev/null; then
     expect 0 'rank 1 of 2, 1 threads: x y' "$dreamrun" launch --cpu --num_processes 2 \
         --num_cpu_threads_per_process 1 train_db --show 'x y'
-    expect 65 'failed: exit code 65 (bad input data or model file); the first error stands above' \
+    expect 65 'train_db with 2 ranks failed: rank 1 (host' "$dreamrun" launch --num_processes 2 train_db --end 1 65
+    expect 65 ': exit code 65 (bad input data or model file): the cause of it' \
         "$dreamrun" launch --num_processes 2 train_db --end 1 65
-    expect 137 'train_db with 2 ranks failed: exit code 137 (Killed)' \
+    expect 137 'was ended by signal 9: exit code 137 (Killed)' \
         "$dreamrun" launch --num_processes 2 train_db --fall 1
     # a job in a job: stale variables do not reach the new one
     expect 0 'rank 0 of 2' env OMPI_UNIVERSE_SIZE=7 PMIX_RANK=5 PMIX_NAMESPACE=1 \

@@ -4,6 +4,8 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=../support/train_cases.sh
 . "$here/../support/train_cases.sh" ended_runs "$1"
+# shellcheck source=../support/background_runs.sh
+. "$here/../support/background_runs.sh"
 make_material
 has_mpirun=$(command -v mpirun)
 
@@ -96,75 +98,11 @@ diverges() {
 
 # --- signals -------------------------------------------------------------------------------------
 
-# The processes of this run: those whose command line names its folder.
-mine() {
-    pgrep -f -- "--output_dir $PWD/" || true
-}
-
-# wait_for 'what' seconds command...: until the command succeeds.
-wait_for() {
-    local what=$1 tries=$(($2 * 10)) i
-    shift 2
-    for ((i = 0; i < tries; i++)); do
-        if "$@"; then
-            return 0
-        fi
-        sleep 0.1
-    done
-    fail "timed out: $what"
-}
-
-has_steps() {
-    [ "$(wc -l <"$1" 2>/dev/null || echo 0)" -ge 3 ]
-}
-
-none_left() {
-    [ -z "$(mine)" ]
-}
-
-# in_background command... -- flags...: starts the trainer through the command; $pid.
-in_background() {
-    local command=()
-    while [ "$1" != -- ]; do
-        command+=("$1")
-        shift
-    done
-    shift
-    set -m # without it bash lets background jobs ignore SIGINT
-    "${command[@]}" --pretrained_model_name_or_path "$model" --train_data_dir "$data/train" \
-        "${flags[@]}" "$@" >steps.json 2>run.err </dev/null &
-    pid=$!
-    set +m
-}
-
-# run_long command...: the same with no end in sight; waits for its third step.
-run_long() {
-    in_background "$@" -- --output_dir "$PWD/out" --max_train_steps 1000000
-    # a case that fails must not leave its run behind
-    trap 'kill -9 $pid $(mine) 2>/dev/null || true' EXIT
-    wait_for 'three steps' 60 has_steps steps.json
-}
-
-gone() {
-    ! kill -0 "$pid" 2>/dev/null
-}
-
-# ended CODE seconds: the run ends with the code within that time; no process is left.
-ended() {
-    local got=0
-    wait_for 'the end of the run' "$2" gone
-    wait "$pid" || got=$?
-    cat run.err
-    equal "$got" "$1" "exit code"
-    wait_for 'the end of all processes' 10 none_left
-    trap - EXIT
-}
-
 # A run that was asked to stop: exit code 75, a whole state, nothing else; it can be gone on with.
 left_a_state() {
     local step
     holds run.err 'go on with the same command and --resume'
-    equal "$(find out -mindepth 1 -maxdepth 1 -printf '%f\n' | sed 's/[0-9]*-state$/N-state/')" at-stepN-state \
+    equal "$(find out -mindepth 1 -maxdepth 1 ! -name .dreamrun -printf '%f\n' | sed 's/[0-9]*-state$/N-state/')" at-stepN-state \
         'files in out'
     step=$(sed -n 's/.*"current_step": \([0-9]*\),/\1/p' out/*-state/train_state.json)
     equal "$step" "$(grep -c '"step"' steps.json)" 'the saved step'
@@ -200,18 +138,15 @@ signalled_twice() {
     nothing_left out
 }
 
-# one_rank: the process id of one trainer of this run.
-one_rank() {
-    pgrep -f -- "^$bin/train_db .*--output_dir $PWD/" | tail -n 1
-}
-
 rank_killed() {
     [ -n "$has_mpirun" ] || skip 'no mpirun'
     run_long "$bin/dreamrun" launch --cpu --num_processes 3 --oversubscribe train_db
     kill -s KILL "$(one_rank)"
     ended 137 20
-    nothing_left out
-    holds run.err 'dreamrun: train_db with 3 ranks failed: exit code 137 (Killed)'
+    nothing_left_but_record
+    holds run.err 'dreamrun: train_db with 3 ranks failed: rank '
+    holds run.err 'was ended by signal 9'
+    holds run.err ': exit code 137 (Killed)'
 }
 
 rank_killed_by_mpirun() {

@@ -1,7 +1,9 @@
 #include "dr_test.h"
 
+#include "base/file.h"
 #include "launcher/plan.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -58,20 +60,23 @@ static void expect_error(const dr_launch_facts *f, const char *const *argv, dr_s
 }
 
 #define MPIRUN_2                                                                                   \
-    "/usr/bin/mpirun -n 2 --bind-to none --mca btl ^tcp,openib --mca mpi_yield_when_idle 1 "
+    "/usr/bin/mpirun -n 2 --bind-to none --mca btl ^tcp,openib --mca mpi_yield_when_idle 1 "       \
+    "/opt/bin/dreamrun agent "
+#define ALONE    "DREAMRUN_HANG_TIMEOUT=auto DREAMRUN_WORLD=1 "
+#define BELOW(n) "DREAMRUN_HANG_TIMEOUT=auto DREAMRUN_WORLD=" n " DREAMRUN_ATTEMPT=1 "
 
 static void one_rank_is_the_trainer_in_place(void **state)
 {
     (void)state;
     dr_launch_facts f = machine();
     expect_line(&f, WORDS("train_db", "--v2"),
-                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 /opt/bin/train_db --v2\n");
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE "/opt/bin/train_db --v2\n");
     expect_line(&f,
                 WORDS("--cpu", "--num_cpu_threads_per_process", "3", "a/train_db.py", "--x", "y z"),
-                "env OMP_NUM_THREADS=3 DREAMRUN_THREADS=3 /opt/bin/train_db --x 'y z'\n");
+                "env OMP_NUM_THREADS=3 DREAMRUN_THREADS=3 " ALONE "/opt/bin/train_db --x 'y z'\n");
     f.mpirun = NULL; /* is not needed */
     expect_line(&f, WORDS("--num_processes=1", "--", "train_db"),
-                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 /opt/bin/train_db\n");
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE "/opt/bin/train_db\n");
 }
 
 static void more_ranks_go_through_mpirun(void **state)
@@ -79,23 +84,27 @@ static void more_ranks_go_through_mpirun(void **state)
     (void)state;
     dr_launch_facts f = machine();
     expect_line(&f, WORDS("--num-processes", "2", "train_db", "--num_processes", "9"),
-                "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " MPIRUN_2
+                "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW("2") MPIRUN_2
                 "/opt/bin/train_db --num_processes 9\n");
     f.is_root = true;
     expect_line(&f, WORDS("--num_processes=2", "train_db"),
-                "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 OMPI_ALLOW_RUN_AS_ROOT=1 "
-                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " MPIRUN_2 "/opt/bin/train_db\n");
+                "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW(
+                    "2") "OMPI_ALLOW_RUN_AS_ROOT=1 "
+                         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " MPIRUN_2 "/opt/bin/train_db\n");
     f.is_root = false;
-    expect_line(&f,
-                WORDS("--num_processes=9", "-q", "--mca", "btl", "self,vader", "--mca", "x", "1",
-                      "train_db"),
-                "env OMP_NUM_THREADS=1 DREAMRUN_THREADS=1 /usr/bin/mpirun -n 9 --bind-to none "
-                "--oversubscribe -q --mca mpi_yield_when_idle 1 --mca btl self,vader --mca x 1 "
-                "/opt/bin/train_db\n");
+    expect_line(
+        &f,
+        WORDS("--num_processes=9", "-q", "--mca", "btl", "self,vader", "--mca", "x", "1",
+              "train_db"),
+        "env OMP_NUM_THREADS=1 DREAMRUN_THREADS=1 " BELOW(
+            "9") "/usr/bin/mpirun -n 9 --bind-to none "
+                 "--oversubscribe --mca mpi_yield_when_idle 1 --mca btl self,vader --mca x 1 "
+                 "/opt/bin/dreamrun agent /opt/bin/train_db\n");
     expect_line(&f, WORDS("--launcher=mpirun", "--oversubscribe", "train_db"),
-                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 /usr/bin/mpirun -n 1 --bind-to none "
-                "--oversubscribe --mca btl ^tcp,openib --mca mpi_yield_when_idle 1 "
-                "/opt/bin/train_db\n");
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " BELOW(
+                    "1") "/usr/bin/mpirun -n 1 --bind-to none "
+                         "--oversubscribe --mca btl ^tcp,openib --mca mpi_yield_when_idle 1 "
+                         "/opt/bin/dreamrun agent /opt/bin/train_db\n");
     f.mpirun = NULL;
     expect_error(&f, WORDS("--num_processes=2", "train_db"), DR_DEVICE, "apt install openmpi-bin");
 }
@@ -116,7 +125,7 @@ static void threads_come_from_option_environment_or_cores(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         assert_ok(make(&p, &f, WORDS(cases[i].option, "train_db")));
         assert_int_equal(p.n_threads, cases[i].want);
-        assert_int_equal(p.env.n, 3); /* OMP_NUM_THREADS once, SLURM_..., DREAMRUN_THREADS */
+        assert_int_equal(p.env.n, 5); /* OMP_NUM_THREADS once, SLURM_..., DREAMRUN_... */
         dr_launch_plan_deinit(&p);
     }
 }
@@ -129,13 +138,13 @@ static void threads_beyond_the_cpus_wait_without_spinning(void **state)
     const char *const *words =
         WORDS("--num_processes=2", "-q", "--num_cpu_threads_per_process=9", "train_db");
     expect_line(&f, words,
-                "env OMP_NUM_THREADS=9 DREAMRUN_THREADS=9 OMP_WAIT_POLICY=passive /usr/bin/mpirun "
-                "-n 2 --bind-to none -q --mca btl ^tcp,openib --mca mpi_yield_when_idle 1 "
-                "/opt/bin/train_db\n");
+                "env OMP_NUM_THREADS=9 DREAMRUN_THREADS=9 OMP_WAIT_POLICY=passive " BELOW("2")
+                    MPIRUN_2 "/opt/bin/train_db\n");
     f.env = env; /* the user's choice stands */
     dr_launch_plan p;
     assert_ok(make(&p, &f, words));
-    assert_int_equal(p.env.n, 3);
+    assert_string_equal(p.env.at[0], "OMP_WAIT_POLICY=active");
+    assert_int_equal(p.env.n, 6);
     dr_launch_plan_deinit(&p);
 }
 
@@ -163,7 +172,10 @@ static void stale_job_variables_are_taken_out(void **state)
                                        "SLURM_JOB_ID=7",
                                        "OMPI_ALLOW_RUN_AS_ROOT=1",
                                        "OMP_NUM_THREADS=4",
-                                       "DREAMRUN_THREADS=4"};
+                                       "DREAMRUN_THREADS=4",
+                                       "DREAMRUN_HANG_TIMEOUT=auto",
+                                       "DREAMRUN_WORLD=2",
+                                       "DREAMRUN_ATTEMPT=1"};
     assert_int_equal(p.env.n, sizeof kept / sizeof *kept);
     for (size_t i = 0; i < p.env.n; i++) {
         assert_string_equal(p.env.at[i], kept[i]);
@@ -188,8 +200,8 @@ static void inside_a_job_it_is_a_rank(void **state)
     (void)state;
     static const char *const mpirun_env[] = {"OMPI_COMM_WORLD_SIZE=4", "OMPI_COMM_WORLD_RANK=1",
                                              "SLURM_NTASKS=1", NULL};
-    static const char *const srun_env[] = {"SLURM_STEP_ID=0", "PMIX_NAMESPACE=slurm.pmix.7.0",
-                                           "SLURM_NTASKS=6", NULL};
+    static const char *const srun_env[] = {"SLURM_JOB_ID=7", "SLURM_STEP_ID=0",
+                                           "PMIX_NAMESPACE=slurm.pmix.7.0", "SLURM_NTASKS=6", NULL};
     dr_launch_facts f = machine();
     dr_launch_plan p;
     f.env = mpirun_env;
@@ -210,10 +222,12 @@ static void precision_is_passed_on_once(void **state)
     (void)state;
     dr_launch_facts f = machine();
     expect_line(&f, WORDS("--mixed_precision=bf16", "train_db", "--v2"),
-                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 /opt/bin/train_db --mixed_precision=bf16 "
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE
+                "/opt/bin/train_db --mixed_precision=bf16 "
                 "--v2\n");
     expect_line(&f, WORDS("--mixed_precision=bf16", "train_db", "--mixed_prec", "bf16"),
-                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 /opt/bin/train_db --mixed_prec bf16\n");
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE
+                "/opt/bin/train_db --mixed_prec bf16\n");
     expect_error(&f, WORDS("--mixed_precision", "no", "train_db", "--mixed_precision=fp16"),
                  DR_INVALID, "found no for dreamrun launch and fp16 for train_db");
     expect_error(&f, WORDS("--mixed_precision", "fp8", "train_db"), DR_UNSUPPORTED,
@@ -234,11 +248,26 @@ static void wrong_use_is_named(void **state)
                  "--num_processes: found 'train_db', expected a whole number");
     expect_error(&f, WORDS("--launcher=none", "--num_processes=2", "train_db"), DR_INVALID,
                  "--launcher none starts one rank, found --num_processes 2");
-    expect_error(&f, WORDS("--launcher=srun", "train_db"), DR_UNSUPPORTED,
-                 "--launcher srun is not available yet; available: auto, mpirun, none");
-    expect_error(&f, WORDS("--num_machines=2", "train_db"), DR_UNSUPPORTED,
-                 "--num_machines is not available yet");
-    expect_error(&f, WORDS("--multi_gpu", "train_db"), DR_UNSUPPORTED, "this build trains on CPUs");
+    expect_error(&f, WORDS("--launcher=srun", "train_db"), DR_INVALID,
+                 "--launcher srun works inside an allocation of Slurm");
+    expect_error(&f, WORDS("--launcher=fork", "train_db"), DR_UNSUPPORTED,
+                 "--launcher fork is not available yet; available: auto, mpirun, srun, none");
+    expect_error(&f, WORDS("--num_machines=2", "train_db"), DR_INVALID, "which machines?");
+    expect_error(&f, WORDS("--machine_rank=1", "train_db"), DR_UNSUPPORTED,
+                 "--machine_rank is not available yet");
+    expect_error(&f, WORDS("--multi_gpu", "train_db"), DR_INVALID,
+                 "needs at least 2 ranks, found 1");
+    expect_error(&f, WORDS("--multi_gpu", "--cpu", "--num_processes=2", "train_db"), DR_INVALID,
+                 "exclude each other");
+    expect_error(&f, WORDS("--cpu", "train_db", "--device=cuda"), DR_INVALID, "contradict");
+    expect_error(&f, WORDS("--num_processes=2", "--min_processes=3", "train_db"), DR_INVALID,
+                 "--min_processes 3 is more than the 2 ranks (command line)");
+    expect_error(&f, WORDS("--num_processes=2", "--backend=none", "train_db"), DR_INVALID,
+                 "--backend none is for one rank");
+    expect_error(&f, WORDS("--gpu_ids=0,x", "train_db"), DR_INVALID, "--gpu_ids: found '0,x'");
+    expect_error(&f, WORDS("--tee=4", "train_db"), DR_INVALID, "--tee: found '4'");
+    expect_error(&f, WORDS("--signal_save=KILL", "train_db"), DR_INVALID, "--signal_save");
+    expect_error(&f, WORDS("--rdzv_conf=x=1", "train_db"), DR_INVALID, "--rdzv_conf");
     expect_error(&f, WORDS("--use_deepspeed", "train_db"), DR_UNSUPPORTED, "--use_deepspeed");
     expect_error(&f, WORDS("--fsdp_version=2", "train_db"), DR_UNSUPPORTED,
                  "--fsdp_version is not supported: there is no FSDP here");
@@ -255,7 +284,145 @@ static void accelerate_defaults_are_accepted(void **state)
     expect_line(&f,
                 WORDS("--num_machines=1", "--dynamo_backend", "no", "--main_process_port", "29500",
                       "--machine_rank", "0", "-m", "--max_restarts=0", "-t", "0", "train_db"),
-                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 /opt/bin/train_db\n");
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE "/opt/bin/train_db\n");
+}
+
+/* The hosts of a file, written into the folder of this test. */
+static const char *hostfile(const char *text)
+{
+    static char path[4200];
+    (void)snprintf(path, sizeof path, "%s/hosts", dr_test_tmpdir());
+    assert_ok(dr_file_write(path, text, strlen(text)));
+    return path;
+}
+
+static void hosts_come_from_a_file(void **state)
+{
+    (void)state;
+    dr_launch_facts f = machine();
+    f.host = "a";
+    const char *file = hostfile("a slots=2\nb slots=2\n");
+    expect_line(
+        &f,
+        WORDS("--hostfile", file, "--num_processes=3", "--interface=e0", "--rsh_agent=/bin/agent",
+              "train_db"),
+        "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW(
+            "3") "NCCL_SOCKET_IFNAME=e0 "
+                 "/usr/bin/mpirun -n 3 --bind-to none --host a:2,b:1 --mca btl_tcp_if_include e0 "
+                 "--mca oob_tcp_if_include e0 --mca plm_rsh_agent /bin/agent "
+                 "--mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 "
+                 "--mca oob_tcp_keepalive_probes 3 -x OMP_NUM_THREADS -x DREAMRUN_THREADS "
+                 "-x DREAMRUN_HANG_TIMEOUT -x DREAMRUN_WORLD -x DREAMRUN_ATTEMPT "
+                 "-x NCCL_SOCKET_IFNAME -x DREAMRUN_SUPERVISOR -x DREAMRUN_TOKEN "
+                 "--mca mpi_yield_when_idle 1 /opt/bin/dreamrun agent /opt/bin/train_db\n");
+    f.mpirun_is_v5 = true; /* the daemons' settings have other names there */
+    expect_line(
+        &f, WORDS("--hostfile", file, "--interface=e0", "--rsh_agent=/bin/agent", "train_db"),
+        "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW(
+            "4") "NCCL_SOCKET_IFNAME=e0 "
+                 "/usr/bin/mpirun -n 4 --bind-to none --host a:2,b:2 --mca btl_tcp_if_include e0 "
+                 "--prtemca prte_if_include e0 --prtemca plm_ssh_agent /bin/agent "
+                 "-x OMP_NUM_THREADS -x DREAMRUN_THREADS "
+                 "-x DREAMRUN_HANG_TIMEOUT -x DREAMRUN_WORLD -x DREAMRUN_ATTEMPT "
+                 "-x NCCL_SOCKET_IFNAME -x DREAMRUN_SUPERVISOR -x DREAMRUN_TOKEN "
+                 "--mca mpi_yield_when_idle 1 /opt/bin/dreamrun agent /opt/bin/train_db\n");
+    expect_error(&f, WORDS("--hostfile", file, "--num_processes=5", "train_db"), DR_DEVICE,
+                 "5 ranks (command line), but the 2 hosts offer 4 slots");
+    expect_error(&f, WORDS("--hostfile", file, "--num_machines=3", "train_db"), DR_INVALID,
+                 "--num_machines: found 3, but the hostfile names 2");
+    expect_error(&f, WORDS("--hostfile", file, "--exclude=a,b", "train_db"), DR_DEVICE,
+                 "no host is left");
+}
+
+static bool with_pmix(const char *srun)
+{
+    return srun != NULL;
+}
+
+static bool without_pmix(const char *srun)
+{
+    return srun == NULL;
+}
+
+static void allocations_start_through_srun(void **state)
+{
+    (void)state;
+    static const char *const env[] = {"SLURM_JOB_ID=7",        "SLURM_JOB_NODELIST=dn[1-3]",
+                                      "SLURM_NTASKS=6",        "SLURM_TASKS_PER_NODE=2(x3)",
+                                      "SLURM_JOB_NUM_NODES=3", "SLURM_PROCID=0",
+                                      "SLURM_CPUS_PER_TASK=2", NULL};
+    dr_launch_facts f = machine();
+    f.env = env;
+    f.host = "dn1";
+    f.srun = "/usr/bin/srun";
+    f.srun_has_pmix = with_pmix;
+    const char *const *words = WORDS("train_db", "--v2");
+    expect_line(
+        &f, words,
+        "env -u SLURM_PROCID OMP_NUM_THREADS=2 DREAMRUN_THREADS=2 " BELOW(
+            "6") "/usr/bin/srun --mpi=pmix --overlap --kill-on-bad-exit=1 --cpu-bind=none "
+                 "--ntasks=6 "
+                 "--cpus-per-task=2 --nodes=3 --nodelist=dn1,dn2,dn3 /opt/bin/dreamrun agent "
+                 "/opt/bin/train_db --v2\n");
+    dr_strv lost = {0};
+    dr_strv_push(&lost, "dn2");
+    f.lost = &lost; /* after a failure: the rest, from the newest state */
+    f.n_ranks = 4;
+    f.attempt = 1;
+    expect_line(
+        &f, words,
+        "env -u SLURM_PROCID OMP_NUM_THREADS=2 DREAMRUN_THREADS=2 "
+        "DREAMRUN_HANG_TIMEOUT=auto DREAMRUN_WORLD=4 DREAMRUN_ATTEMPT=2 "
+        "/usr/bin/srun --mpi=pmix --overlap --kill-on-bad-exit=1 --cpu-bind=none --ntasks=4 "
+        "--cpus-per-task=2 --nodes=2 --nodelist=dn1,dn3 /opt/bin/dreamrun agent "
+        "/opt/bin/train_db --v2 --resume=auto\n");
+    dr_strv_free(&lost);
+    f = machine();
+    f.env = env;
+    f.host = "dn1";
+    f.srun = "/usr/bin/srun";
+    f.srun_has_pmix = without_pmix;
+    dr_launch_plan p;
+    assert_ok(make(&p, &f, words));
+    assert_int_equal(p.starter, DR_START_MPIRUN);
+    assert_string_equal(p.n_ranks_from, "$SLURM_NTASKS");
+    dr_launch_plan_deinit(&p);
+}
+
+static void gpus_give_the_number_of_ranks(void **state)
+{
+    (void)state;
+    dr_launch_facts f = machine();
+    f.n_gpus = 4;
+    dr_launch_plan p;
+    assert_ok(make(&p, &f, WORDS("--multi_gpu", "train_db")));
+    assert_int_equal(p.n_ranks, 4);
+    assert_string_equal(p.argv.at[p.argv.n - 1], "--device=cuda");
+    dr_launch_plan_deinit(&p);
+    assert_ok(make(&p, &f, WORDS("--gpu_ids=1,3", "train_db", "--device", "cuda")));
+    assert_int_equal(p.n_ranks, 2);
+    assert_string_equal(p.argv.at[p.argv.n - 1], "cuda");
+    dr_launch_plan_deinit(&p);
+    assert_ok(make(&p, &f, WORDS("--cpu", "train_db"))); /* GPUs nobody asked for are left alone */
+    assert_int_equal(p.n_ranks, 1);
+    dr_launch_plan_deinit(&p);
+    expect_error(&f, WORDS("--gpu_ids=4", "train_db"), DR_DEVICE,
+                 "found GPU 4, but this host has 4");
+}
+
+static void a_watched_rank_has_an_agent(void **state)
+{
+    (void)state;
+    dr_launch_facts f = machine();
+    expect_line(&f,
+                WORDS("--max_restarts=2", "--hang_timeout=5", "--inject=kill:step=3", "train_db"),
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 DREAMRUN_HANG_TIMEOUT=5 DREAMRUN_WORLD=1 "
+                "DREAMRUN_ATTEMPT=1 DREAMRUN_INJECT=kill:step=3 /opt/bin/dreamrun agent "
+                "/opt/bin/train_db\n");
+    f.n_numa = 2; /* ranks are bound where memory is nearer to some cores */
+    expect_line(&f, WORDS("--num_processes=2", "--min_processes=1", "train_db"),
+                "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW(
+                    "2") "DREAMRUN_BIND=cores " MPIRUN_2 "/opt/bin/train_db --virtual_shards=2\n");
 }
 
 int main(void)
@@ -270,6 +437,10 @@ int main(void)
         cmocka_unit_test(precision_is_passed_on_once),
         cmocka_unit_test(wrong_use_is_named),
         cmocka_unit_test(accelerate_defaults_are_accepted),
+        cmocka_unit_test(hosts_come_from_a_file),
+        cmocka_unit_test(allocations_start_through_srun),
+        cmocka_unit_test(gpus_give_the_number_of_ranks),
+        cmocka_unit_test(a_watched_rank_has_an_agent),
     };
     return DR_TEST_MAIN("plan", tests);
 }

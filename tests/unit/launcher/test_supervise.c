@@ -18,7 +18,9 @@ static const char *const env[] = {"PATH=/usr/bin:/bin", NULL};
 static dr_status shell(const char *script, double grace_s, dr_supervised *r)
 {
     const char *const argv[] = {"/bin/sh", "-c", script, NULL};
-    return dr_supervise(argv, env, grace_s, r);
+    const dr_supervise_options o = {.grace_s = grace_s,
+                                    .save_signals = 1U << SIGINT | 1U << SIGTERM};
+    return dr_supervise(argv, env, &o, r);
 }
 
 static void exit_codes_come_through(void **state)
@@ -37,7 +39,8 @@ static void missing_command_is_an_error(void **state)
     (void)state;
     dr_supervised r = {.exit_code = 42};
     const char *const argv[] = {"/no/such/program", NULL};
-    assert_error(dr_supervise(argv, env, 1.0, &r), DR_IO,
+    const dr_supervise_options o = {.grace_s = 1.0};
+    assert_error(dr_supervise(argv, env, &o, &r), DR_IO,
                  "/no/such/program cannot be started: No such file or directory");
     assert_int_equal(r.exit_code, 42);
 }
