@@ -340,7 +340,7 @@ typedef struct shifted_sink { /* a network's ranges inside the trained part */
 static void report_shifted(void *user, int64_t begin, int64_t end)
 {
     const shifted_sink *s = user;
-    if (s->sink != NULL) {
+    if (s->sink != NULL && end > begin) {
         s->sink->ready(s->sink->user, begin + s->shift, end + s->shift);
     }
 }
@@ -349,7 +349,8 @@ static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_input *
                           const dr_leaf_options *o, dr_frame f, const dr_leaf_output *out,
                           const dr_tensor *dpred)
 {
-    shifted_sink unet_shift = {o->sink, net->trained[DR_PART_UNET].at};
+    const dr_trained *trained = &net->trained[DR_PART_UNET];
+    shifted_sink unet_shift = {trained->set != NULL ? o->sink : NULL, trained->at};
     const dr_grad_sink unet_sink = {report_shifted, &unet_shift};
     if (!o->train_text_encoder) {
         return dr_unet_backward(cx, net->unet_run, dpred, NULL, &unet_sink);
