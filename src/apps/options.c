@@ -113,6 +113,15 @@ static dr_status check_exclusions(const dr_options *o)
     return DR_OK;
 }
 
+static dr_status check_full(const dr_options *o, int option, const char *precision)
+{
+    if (is_on(o, option) && !dr_opt_is(o, DR_OPT_mixed_precision, precision)) {
+        DR_FAIL(DR_INVALID, "--full_%s needs --mixed_precision %s, found %s", precision, precision,
+                dr_opt_str(o, DR_OPT_mixed_precision));
+    }
+    return DR_OK;
+}
+
 static dr_status check_companions(const dr_options *o)
 {
     static const struct {
@@ -123,6 +132,7 @@ static dr_status check_companions(const dr_options *o)
         {DR_OPT_dump_steps, DR_OPT_dump_dir},
         {DR_OPT_conditioning_data_dir, DR_OPT_masked_loss},
         {DR_OPT_full_fp16, DR_OPT_mixed_precision},
+        {DR_OPT_full_bf16, DR_OPT_mixed_precision},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         if (is_on(o, rules[i].option) && !is_on(o, rules[i].needs)) {
@@ -130,11 +140,8 @@ static dr_status check_companions(const dr_options *o)
                     option_specs[rules[i].needs].name);
         }
     }
-    if (is_on(o, DR_OPT_full_fp16) && !dr_opt_is(o, DR_OPT_mixed_precision, "fp16")) {
-        DR_FAIL(DR_INVALID, "--full_fp16 needs --mixed_precision fp16, found %s",
-                dr_opt_str(o, DR_OPT_mixed_precision));
-    }
-    return DR_OK;
+    DR_TRY(check_full(o, DR_OPT_full_fp16, "fp16"));
+    return check_full(o, DR_OPT_full_bf16, "bf16");
 }
 
 static dr_status check_required(const dr_options *o, unsigned without)

@@ -211,6 +211,18 @@ static dr_status optimizer_settings(const dr_options *o, dr_train_config *c)
     return DR_OK;
 }
 
+static void precision_settings(const dr_options *o, dr_train_config *c)
+{
+    const char *name = dr_opt_str(o, DR_OPT_mixed_precision);
+    const bool full = dr_opt_flag(o, DR_OPT_full_fp16) || dr_opt_flag(o, DR_OPT_full_bf16);
+    c->precision = (dr_precision){0};
+    if (strcmp(name, "no") != 0) {
+        c->precision.kind = full ? DR_PRECISION_FULL : DR_PRECISION_MIXED;
+        c->precision.bf16 = strcmp(name, "bf16") == 0;
+    }
+}
+
+/* Without --save_precision: the type in which the weights are trained, as sd-scripts saves. */
 static void save_settings(const dr_options *o, dr_train_config *c)
 {
     const bool lora = o->program == DR_PROGRAM_TRAIN_NETWORK;
@@ -218,9 +230,10 @@ static void save_settings(const dr_options *o, dr_train_config *c)
     const char *precision = dr_opt_str(o, DR_OPT_save_precision);
     c->save_as_given = format != NULL && dr_save_format_from_name(format, &c->save_format);
     c->use_safetensors = !lora && dr_opt_flag(o, DR_OPT_use_safetensors);
-    c->save_dtype = precision == NULL || strcmp(precision, "float") == 0 ? DR_F32
-                    : strcmp(precision, "fp16") == 0                     ? DR_F16
-                                                                         : DR_BF16;
+    c->save_dtype = precision == NULL                 ? dr_precision_trained(c->precision)
+                    : strcmp(precision, "float") == 0 ? DR_F32
+                    : strcmp(precision, "fp16") == 0  ? DR_F16
+                                                      : DR_BF16;
     c->metadata.title = dr_opt_str(o, DR_OPT_metadata_title);
 #define METADATA_TEXT(name) c->metadata.name = dr_opt_str(o, DR_OPT_metadata_##name);
     DR_MODELSPEC_TEXT_LIST(METADATA_TEXT)
@@ -240,6 +253,7 @@ static void run_settings(const dr_options *o, dr_train_config *c)
         .vae = dr_opt_str(o, DR_OPT_vae),
     };
     c->output_dir = dr_opt_str(o, DR_OPT_output_dir);
+    precision_settings(o, c);
     save_settings(o, c);
     c->dump_dir = dr_opt_str(o, DR_OPT_dump_dir);
     c->dump_steps = dr_opt_int(o, DR_OPT_dump_steps);

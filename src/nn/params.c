@@ -98,16 +98,28 @@ static dr_tensor view_of(const dr_param *p, dr_dtype dtype, void *base)
     return dr_tensor_of(at, dtype, p->rank, d);
 }
 
-void dr_params_bind(dr_params *set, dr_dtype dtype, void *values, void *grads)
+void dr_params_bind_grads(dr_params *set, dr_dtype dtype, void *grads)
 {
     for (size_t i = 0; i < set->n; i++) {
         dr_param *p = set->at[i];
-        p->value = view_of(p, dtype, values);
-        p->grad = (dr_tensor){0};
-        if (grads != NULL && p->trainable) {
-            p->grad = view_of(p, dtype, grads);
-        }
+        p->grad = grads != NULL && p->trainable ? view_of(p, dtype, grads) : (dr_tensor){0};
     }
+}
+
+void dr_params_bind_masters(dr_params *set, dr_dtype dtype, void *masters)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        set->at[i]->master = view_of(set->at[i], dtype, masters);
+    }
+}
+
+void dr_params_bind(dr_params *set, dr_dtype dtype, void *values, void *grads)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        set->at[i]->value = view_of(set->at[i], dtype, values);
+    }
+    dr_params_bind_masters(set, dtype, values);
+    dr_params_bind_grads(set, dtype, grads);
 }
 
 void dr_params_bind_dry(dr_params *set, dr_dtype dtype, bool with_grads)

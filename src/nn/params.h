@@ -29,9 +29,10 @@ typedef struct dr_param {
     int64_t dim[DR_MAX_RANK]; /* as files have it */
     int segment;
     bool trainable;
-    int64_t offset, n;                /* elements in the flat memory; offsets are multiples of 16 */
-    dr_tensor value;                  /* memory order; data NULL until bound */
-    dr_tensor grad;                   /* as value; data NULL: no gradient is wanted */
+    int64_t offset, n; /* elements in the flat memory; offsets are multiples of 16 */
+    dr_tensor value;   /* memory order; data NULL until bound */
+    dr_tensor grad;    /* shape of value; data NULL: no gradient is wanted */
+    dr_tensor master;  /* what an optimizer steps on: value, or what value is a rounded copy of */
     const struct dr_adapter *adapter; /* of a weight: adds to its product; NULL: none */
 } dr_param;
 
@@ -62,6 +63,10 @@ int64_t dr_params_count(const dr_params *set);
  * trainable entries. grads NULL: no gradients.
  */
 void dr_params_bind(dr_params *set, dr_dtype dtype, void *values, void *grads);
+/* After bind: gradients of another type than the values (grads NULL: none). */
+void dr_params_bind_grads(dr_params *set, dr_dtype dtype, void *grads);
+/* After bind: values are rounded copies of masters, which have memory of their own. */
+void dr_params_bind_masters(dr_params *set, dr_dtype dtype, void *masters);
 /* As bind, for planning only: every trainable entry gets a gradient address that must not be used.
  */
 void dr_params_bind_dry(dr_params *set, dr_dtype dtype, bool with_grads);

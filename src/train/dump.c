@@ -80,11 +80,11 @@ static dr_status add_tensor(dr_dump *d, dr_context *cx, const char *name, const 
 {
     const int64_t *s = t->dim;
     if (t->rank != 4) {
-        return dr_download(cx, t, add_array(d, name, DR_F32, t->rank, s)->data);
+        return dr_download_floats(cx, t, add_array(d, name, DR_F32, t->rank, s)->data);
     }
     array *a = add_array(d, name, DR_F32, 4, DR_DIMS(s[0], s[3], s[1], s[2]));
     float *nhwc = dr_xcalloc(elems(a), sizeof *nhwc);
-    dr_status st = dr_download(cx, t, nhwc);
+    dr_status st = dr_download_floats(cx, t, nhwc);
     float *nchw = a->data;
     int64_t pixels = s[1] * s[2];
     for (int64_t n = 0; n < s[0]; n++) {
@@ -176,8 +176,24 @@ static void join_leaves(dr_dump *d)
     d->n = same ? per_leaf : d->n;
 }
 
+/* The gradient of a parameter without loss scale, in file order. */
+static dr_status add_gradient(dr_dump *d, const char *name, const dr_param *p,
+                              const dr_dump_step *s)
+{
+    const dr_device *device = s->gradients->o.backend->device;
+    array *a = add_array(d, name, DR_F32, p->rank, p->dim);
+    void *memory_order = dr_xcalloc((size_t)p->n, dr_dtype_size(p->grad.dtype));
+    const dr_status st = device->download(memory_order, p->grad.data, dr_nbytes(&p->grad));
+    dr_param_to_file_order(p, memory_order, p->grad.dtype, a->data, DR_F32);
+    free(memory_order);
+    for (int64_t i = 0; i < p->n; i++) { /* a power of two: exact */
+        ((float *)a->data)[i] /= (float)s->loss_scale;
+    }
+    return st;
+}
+
 static dr_status add_gradients(dr_dump *d, const char *prefix, const dr_params *set,
-                               const dr_device *device)
+                               const dr_dump_step *s)
 {
     for (size_t i = 0; set != NULL && i < set->n; i++) {
         const dr_param *p = set->at[i];
@@ -186,12 +202,7 @@ static dr_status add_gradients(dr_dump *d, const char *prefix, const dr_params *
         }
         char name[256];
         (void)snprintf(name, sizeof name, "grad.%s%s", prefix, p->name);
-        array *a = add_array(d, name, DR_F32, p->rank, p->dim);
-        float *memory_order = dr_xcalloc((size_t)p->n, sizeof *memory_order);
-        dr_status st = device->download(memory_order, p->grad.data, dr_nbytes(&p->grad));
-        dr_param_to_file_order(p, memory_order, DR_F32, a->data, DR_F32);
-        free(memory_order);
-        DR_TRY(st);
+        DR_TRY(add_gradient(d, name, p, s));
     }
     return DR_OK;
 }
@@ -263,12 +274,11 @@ dr_status dr_dump_write(dr_dump *d, const dr_dump_step *s)
     dr_status st = dr_mkdirs(s->dir);
     join_leaves(d);
     if (st == DR_OK && s->gradients != NULL) {
-        const dr_device *device = s->gradients->o.backend->device;
         const bool lora = s->gradients->lora != NULL; /* its names say where they belong */
-        st = add_gradients(d, lora ? "" : "unet.", s->gradients->trained[DR_PART_UNET].set, device);
+        st = add_gradients(d, lora ? "" : "unet.", s->gradients->trained[DR_PART_UNET].set, s);
         if (st == DR_OK) {
             st = add_gradients(d, lora ? "" : "text_encoder.",
-                               s->gradients->trained[DR_PART_TEXT_ENCODER].set, device);
+                               s->gradients->trained[DR_PART_TEXT_ENCODER].set, s);
         }
     }
     if (st == DR_OK) {

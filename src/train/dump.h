@@ -26,6 +26,7 @@ typedef struct dr_dump_step {
     int rank;
     uint64_t global_batch;
     double lr_unet, lr_text_encoder, grad_norm, loss;
+    double loss_scale;           /* the gradients in memory are divided by it */
     const dr_network *gradients; /* NULL: not in this rank's file */
 } dr_dump_step;
 

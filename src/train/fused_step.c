@@ -20,7 +20,7 @@ void dr_run_fused_begin(dr_run *r, dr_context *cx, int64_t global_step, bool tex
 static dr_status check_gradients(dr_run *r, dr_context *cx, int64_t n)
 {
     const dr_frame f = dr_frame_begin(cx);
-    const dr_tensor g = dr_tensor_of(r->net.grads, DR_F32, 1, &n);
+    const dr_tensor g = dr_tensor_of(r->net.grads, dr_precision_grads(r->net.o.precision), 1, &n);
     dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     double squares = 0.0;
     dr_status st = dr_zero(cx, &sum);
@@ -55,7 +55,10 @@ static dr_status step_segment(dr_run *r, dr_context *cx, int64_t begin, int64_t 
             DR_TRY(dr_optimizer_step_range(r->optimizer, cx, g, begin - at, end - at));
         }
     }
-    return r->backend->device->zero(r->net.grads, (size_t)(end - begin) * sizeof(float));
+    DR_TRY(dr_network_refresh(&r->net, cx, begin, end));
+    return r->backend->device->zero(r->net.grads,
+                                    (size_t)(end - begin) *
+                                        dr_dtype_size(dr_precision_grads(r->net.o.precision)));
 }
 
 static void segment_ready(void *user, int64_t begin, int64_t end)

@@ -92,10 +92,10 @@ static dr_status upload_text(dr_context *cx, const dr_leaf_input *in, const dr_l
 
 static dr_status upload(dr_context *cx, const dr_leaf_input *in, const leaf_arrays *a, uint32_t n)
 {
-    DR_TRY(dr_upload(cx, &in->latents, a->latents));
-    DR_TRY(dr_upload(cx, &in->noise, a->noise));
+    DR_TRY(dr_upload_floats(cx, &in->latents, a->latents));
+    DR_TRY(dr_upload_floats(cx, &in->noise, a->noise));
     if (a->input_noise != NULL) {
-        DR_TRY(dr_upload(cx, &in->input_noise, a->input_noise));
+        DR_TRY(dr_upload_floats(cx, &in->input_noise, a->input_noise));
     }
     DR_TRY(dr_upload(cx, &in->t, a->factors + T * n));
     DR_TRY(dr_upload(cx, &in->signal, a->factors + SIGNAL * n));
@@ -149,7 +149,8 @@ dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf, uint3
     dr_status st = DR_OK;
     for (uint32_t i = 0; st == DR_OK && i < n; i++) {
         st = fill_sample(r, leaf, i, epoch, &a, elems, host);
-        a.factors[WEIGHT * n + i] = host->loss_weights[i] / (float)step_samples;
+        a.factors[WEIGHT * n + i] =
+            host->loss_weights[i] / (float)step_samples * (float)r->loss_scale.scale;
     }
     if (st == DR_OK) {
         dr_run_shape_noise(r, leaf, epoch, &in->latents, a.latents, a.noise);

@@ -59,11 +59,11 @@ static void list_entries(writing *w)
 /* A factor in a file's order, times scale. */
 static dr_status factor_bytes(const writing *w, const dr_param *p, float scale, void *out)
 {
-    const size_t bytes = dr_nbytes(&p->value);
+    const size_t bytes = dr_nbytes(&p->master);
     void *memory = dr_xcalloc(1, bytes);
     float *numbers = dr_xcalloc((size_t)p->n, sizeof *numbers);
-    const dr_status st = w->s->device->download(memory, p->value.data, bytes);
-    dr_param_to_file_order(p, memory, p->value.dtype, numbers, DR_F32);
+    const dr_status st = w->s->device->download(memory, p->master.data, bytes);
+    dr_param_to_file_order(p, memory, p->master.dtype, numbers, DR_F32);
     for (int64_t i = 0; i < p->n; i++) {
         numbers[i] *= scale;
     }

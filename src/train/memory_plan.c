@@ -14,7 +14,7 @@ static dr_status peak_of_shape(dr_run *r, dr_leaf_shape shape, bool text, size_t
 {
     dr_context cx;
     dr_pool *dry = dr_pool_create_dry();
-    dr_context_init(&cx, r->backend, dry, r->c->threads);
+    cx = dr_network_context(&r->net, dry);
     dr_frame f = dr_frame_begin(&cx);
     dr_leaf_input in = dr_leaf_input_new(&cx, &r->net, f, shape);
     dr_leaf_output out;
@@ -68,7 +68,8 @@ static dr_status update_peak(dr_run *r, size_t *peak)
     if (st == DR_OK) {
         st = dr_optimizer_train(r->optimizer, &cx);
     }
-    const size_t bytes = dr_pool_peak_bytes(dry);
+    size_t bytes = dr_pool_peak_bytes(dry);
+    bytes += r->c->fused_backward ? *peak : 0; /* inside backward */
     *peak = bytes > *peak ? bytes : *peak;
     dr_pool_destroy(dry);
     return st;
@@ -131,10 +132,11 @@ static dr_status check_fits(const dr_run *r, const memory_plan *p, const char *t
     char have[24];
     dr_format_bytes(available, have);
     DR_FAIL(DR_NOMEM,
-            "%s; this host has %s left for its %d rank%s. To need less: %s%s%s%s"
+            "%s; this host has %s left for its %d rank%s. To need less: %s%s%s%s%s"
             "a smaller --train_batch_size or --resolution, fewer ranks",
             text, have, (int)local, local > 1 ? "s" : "",
             r->c->checkpointing ? "" : "--gradient_checkpointing, ",
+            r->c->precision.kind == DR_PRECISION_F32 ? "--mixed_precision bf16, " : "",
             r->trains_text_encoder ? "--stop_text_encoder_training=-1, " : "",
             r->c->cache_latents ? "" : "--cache_latents, ",
             r->c->accumulation > 1 ? "--gradient_accumulation_steps 1, " : "");
@@ -148,8 +150,8 @@ dr_status dr_run_plan_memory(dr_run *r)
     DR_TRY(dr_run_validation_peak(r, &peak));
     DR_TRY(update_peak(r, &peak));
     const memory_plan p = {
-        .weights = (uint64_t)r->net.n_values * sizeof(float),
-        .gradients = (uint64_t)r->net.n_grads * sizeof(float),
+        .weights = dr_network_weight_bytes(&r->net),
+        .gradients = dr_network_grad_bytes(&r->net),
         .optimizer = dr_optimizer_state_bytes(r->optimizer),
         .activations = peak,
         .exchange =

@@ -3,9 +3,6 @@
 #include "ops/diffusion_ops.h"
 #include "ops/pointwise.h"
 #include "text/tokenizer.h"
-#include "train/device_values.h"
-
-#include <stdlib.h>
 
 static int64_t largest_segment(const dr_params *set)
 {
@@ -87,109 +84,6 @@ dr_status dr_network_init(dr_network *n, const dr_model_config *config, const dr
                                                                  .context = o->train_text_encoder});
     n->unet_eval = dr_unet_run_create(&n->unet, (dr_unet_options){.train = false});
     return DR_OK;
-}
-
-static dr_status alloc_floats(const dr_network *n, int64_t count, float **out)
-{
-    void *p = NULL;
-    DR_TRY(n->o.backend->device->alloc((size_t)count * sizeof(float), &p));
-    *out = p;
-    return DR_OK;
-}
-
-/* Every segment's gradients at the start of the memory: a segment's are used up at once. */
-static void share_grads(const dr_params *set, float *grads)
-{
-    for (size_t i = 0; i < set->n; i++) {
-        dr_param *p = set->at[i];
-        int64_t begin;
-        int64_t end;
-        dr_params_segment_range(set, p->segment, &begin, &end);
-        if (p->grad.data != NULL) {
-            p->grad.data = grads + (p->offset - begin);
-        }
-    }
-}
-
-static void bind_set(dr_network *n, dr_model_part part, dr_params *set, float *values)
-{
-    const bool has_grads = n->grads != NULL && n->trained[part].set == set;
-    dr_params_bind(set, DR_F32, values, has_grads ? n->grads + n->trained[part].at : NULL);
-    if (has_grads && n->o.one_segment_of_grads) {
-        share_grads(set, n->grads);
-    }
-}
-
-static void bind(dr_network *n, float *values)
-{
-    bind_set(n, DR_PART_TEXT_ENCODER, &n->text_params, values);
-    bind_set(n, DR_PART_UNET, &n->unet_params, values + n->text_params.n_elems);
-    for (int part = 0; n->lora != NULL && part < 2; part++) {
-        bind_set(n, part, &n->lora->set[part], values + n->lora_at[part]);
-    }
-}
-
-void dr_network_bind_dry(dr_network *n)
-{
-    float *fake = (float *)(uintptr_t)4096; /* never read: a dry context touches no memory */
-    float *grads = n->grads;
-    n->grads = n->o.train ? fake : NULL;
-    bind(n, fake);
-    n->grads = grads;
-}
-
-dr_status dr_network_load(dr_network *n, const dr_model_file *file)
-{
-    DR_TRY(alloc_floats(n, n->n_values, &n->values));
-    n->trained_values = n->values + (n->n_values - n->n_trained);
-    if (n->o.train) {
-        DR_TRY(alloc_floats(n, n->n_grads, &n->grads));
-    }
-    int64_t n_text = n->text_params.n_elems;
-    const dr_device *device = n->o.backend->device;
-    DR_TRY(dr_device_load(device, file, DR_PART_TEXT_ENCODER, &n->text_params, n->values, NULL));
-    DR_TRY(dr_device_load(device, file, DR_PART_UNET, &n->unet_params, n->values + n_text, NULL));
-    bind(n, n->values);
-    return n->lora != NULL ? dr_network_fill_lora(n) : DR_OK;
-}
-
-dr_status dr_network_to_host(dr_network *n, float **copy)
-{
-    *copy = NULL;
-    if (n->o.backend->device->host_visible) {
-        return DR_OK;
-    }
-    DR_TRY(dr_device_to_host(n->o.backend->device, n->values, n->n_values, copy));
-    bind(n, *copy);
-    return DR_OK;
-}
-
-void dr_network_from_host(dr_network *n, float *copy)
-{
-    if (copy != NULL) {
-        bind(n, n->values);
-        free(copy);
-    }
-}
-
-void dr_network_deinit(dr_network *n)
-{
-    if (n->o.backend == NULL) {
-        return;
-    }
-    dr_clip_run_destroy(n->clip_train);
-    dr_clip_run_destroy(n->clip_eval);
-    dr_unet_run_destroy(n->unet_run);
-    dr_unet_run_destroy(n->unet_eval);
-    n->o.backend->device->free(n->values);
-    n->o.backend->device->free(n->grads);
-    if (n->lora != NULL) {
-        dr_lora_network_deinit(n->lora);
-    }
-    dr_params_deinit(&n->text_params);
-    dr_params_deinit(&n->unet_params);
-    dr_arena_deinit(&n->arena);
-    *n = (dr_network){0};
 }
 
 int64_t dr_network_trained_count(const dr_network *n, dr_model_part part)

@@ -16,6 +16,7 @@
 #include "ops/diffusion_ops.h"
 #include "train/lora_network.h"
 #include "train/model_file.h"
+#include "train/precision.h"
 
 typedef struct dr_network_options {
     const dr_backend *backend;
@@ -32,6 +33,7 @@ typedef struct dr_network_options {
     bool input_noise;             /* the noise that is added is not the one to predict */
     const dr_lora_settings *lora; /* adapters are trained; NULL: the networks themselves */
     uint64_t seed;                /* of the values that adapters start from */
+    dr_precision precision;
 } dr_network_options;
 
 typedef struct dr_trained { /* what is trained of one network */
@@ -55,8 +57,10 @@ typedef struct dr_network {
     int64_t n_values;       /* elements of values */
     int64_t n_trained;      /* elements of trained_values */
     int64_t n_grads;        /* elements of grads */
-    float *values, *grads;
-    float *trained_values; /* all that is trained, in one piece */
+    void *values;           /* of the precision's compute type */
+    void *grads;            /* of its type of gradients */
+    void *trained_values;   /* all that is trained, in one piece, of its trained type */
+    void *trained_copy;     /* what the networks read of it, rounded; NULL: itself */
 } dr_network;
 
 /* Builds the networks of the model (not loaded, no memory). */
@@ -64,14 +68,25 @@ DR_MUST_USE dr_status dr_network_init(dr_network *n, const dr_model_config *conf
                                       const dr_network_options *o);
 /* Binds the parameters for a dry walk. */
 void dr_network_bind_dry(dr_network *n);
+/* Bytes of weights (masters included) and of gradients. */
+size_t dr_network_weight_bytes(const dr_network *n);
+size_t dr_network_grad_bytes(const dr_network *n);
 /* Allocates values and, for training, gradients (zero); binds and loads the weights. */
 DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
+/* All that is trained, and all gradients of it, as flat arrays. */
+dr_tensor dr_network_trained(const dr_network *n);
+dr_tensor dr_network_gradients(const dr_network *n);
+/* A context in which the networks run. */
+dr_context dr_network_context(const dr_network *n, dr_pool *pool);
+/* After elements [begin, end) of what is trained have changed: what the networks read follows. */
+DR_MUST_USE dr_status dr_network_refresh(dr_network *n, dr_context *cx, int64_t begin, int64_t end);
 /*
- * For the time of a save: binds the parameters to a host copy of their values where the host cannot
- * reach the device (*copy is NULL where it can), and back; from_host frees the copy.
+ * For the time of a save: binds the values of the trained parameters to what is trained, or to a
+ * host copy of it where the host cannot reach the device (*copy is NULL where it can), and back;
+ * from_host frees the copy.
  */
-DR_MUST_USE dr_status dr_network_to_host(dr_network *n, float **copy);
-void dr_network_from_host(dr_network *n, float *copy);
+DR_MUST_USE dr_status dr_network_to_host(dr_network *n, void **copy);
+void dr_network_from_host(dr_network *n, void *copy);
 void dr_network_deinit(dr_network *n);
 
 /* ---- network_lora.c: for network.c ---- */

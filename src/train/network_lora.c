@@ -73,7 +73,11 @@ static dr_status fill_part(dr_network *n, dr_model_part part, const dr_lora_file
     dr_status st =
         file != NULL ? dr_lora_network_read(n->lora, part, file, host, n_missing) : DR_OK;
     if (st == DR_OK && count > 0) {
-        st = n->o.backend->device->upload(n->values + n->lora_at[part], host, count * sizeof *host);
+        const dr_tensor *first = &n->lora->set[part].at[0]->master;
+        void *values = dr_xcalloc(count, dr_dtype_size(first->dtype));
+        dr_convert(values, first->dtype, host, DR_F32, count);
+        st = n->o.backend->device->upload(first->data, values, count * dr_dtype_size(first->dtype));
+        free(values);
     }
     free(host);
     return st;

@@ -117,9 +117,16 @@ static dr_dadapt_args moments_of(const dr_optimizer *o, double dlr)
     return a;
 }
 
-static dr_status add_moments(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, double dlr,
-                             dr_tensor *sums)
+typedef struct moments_job {
+    double dlr;
+    dr_tensor *sums;
+} moments_job;
+
+static dr_status add_moments(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, void *user)
 {
+    const moments_job *job = user;
+    const double dlr = job->dlr;
+    dr_tensor *sums = job->sums;
     dr_tensor p = dr_optim_values(s);
     const dr_tensor g = dr_optim_grads(s);
     dr_tensor m = dr_optim_state_of(o, s, EXP_AVG);
@@ -159,10 +166,13 @@ static dr_status all_moments(dr_optimizer *o, dr_context *cx, double dlr, double
     const dr_frame frame = dr_frame_begin(cx);
     dr_tensor sums = dr_new_typed(cx, frame, DR_F64, 1, DR_DIMS(N_SUMS));
     dr_status st = dr_zero(cx, &sums);
+    moments_job job = {dlr, &sums};
+    const bool moves = o->s.kind == DR_OPTIM_DADAPT_LION;
     for (size_t i = 0; st == DR_OK && i < o->n_spans; i++) {
         const dr_optim_span *s = &o->spans[i];
         if (dr_optim_active(o, s) && dr_optim_lr(o, s) > 0.0) {
-            st = add_moments(o, cx, s, dlr, &sums);
+            st = dr_optim_on_floats(o, cx, s, moves ? DR_OPTIM_UPDATE : DR_OPTIM_KEEP, add_moments,
+                                    &job);
         }
     }
     if (st == DR_OK) {
@@ -210,24 +220,30 @@ static void estimate_dadapt(dr_optimizer *o, double dlr, const double sums[N_SUM
 }
 
 /* Decay with the rate of before; eps of Prodigy grows with the new d. */
+static dr_status move_span(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, void *user)
+{
+    const double dlr = *(const double *)user;
+    const bool prodigy = o->s.kind == DR_OPTIM_PRODIGY;
+    dr_tensor p = dr_optim_values(s);
+    const dr_tensor m = dr_optim_state_of(o, s, EXP_AVG);
+    const dr_tensor v = dr_optim_state_of(o, s, EXP_AVG_SQ);
+    return dr_adam_apply(
+        cx, &(dr_adam_apply_args){.decay = o->s.decouple != 0.0 ? o->s.weight_decay * dlr : 0.0,
+                                  .rate = prodigy ? dlr : 1.0,
+                                  .eps = prodigy ? o->scalar[SCALAR_D] * o->s.eps : o->s.eps,
+                                  .p = &p,
+                                  .m = &m,
+                                  .v = &v});
+}
+
 static dr_status move(dr_optimizer *o, dr_context *cx, double dlr)
 {
-    const bool prodigy = o->s.kind == DR_OPTIM_PRODIGY;
     for (size_t i = 0; i < o->n_spans; i++) {
         const dr_optim_span *s = &o->spans[i];
         if (!dr_optim_active(o, s) || (is_preprint(o) && !(dr_optim_lr(o, s) > 0.0))) {
             continue;
         }
-        dr_tensor p = dr_optim_values(s);
-        const dr_tensor m = dr_optim_state_of(o, s, EXP_AVG);
-        const dr_tensor v = dr_optim_state_of(o, s, EXP_AVG_SQ);
-        DR_TRY(dr_adam_apply(
-            cx, &(dr_adam_apply_args){.decay = o->s.decouple != 0.0 ? o->s.weight_decay * dlr : 0.0,
-                                      .rate = prodigy ? dlr : 1.0,
-                                      .eps = prodigy ? o->scalar[SCALAR_D] * o->s.eps : o->s.eps,
-                                      .p = &p,
-                                      .m = &m,
-                                      .v = &v}));
+        DR_TRY(dr_optim_on_floats(o, cx, s, DR_OPTIM_UPDATE, move_span, &dlr));
     }
     return DR_OK;
 }

@@ -26,6 +26,7 @@ typedef struct dr_optim_span {
     size_t n_params;
     int64_t offset, n; /* elements of the set, holes between parameters included */
     dr_optim_state state[DR_OPTIM_MAX_STATES];
+    dr_tensor wide_values, wide_grads; /* in place of narrow memory; data NULL: the memory itself */
 } dr_optim_span;
 
 typedef struct dr_optim_family {
@@ -70,8 +71,23 @@ struct dr_optimizer {
     size_t n_scalars;
     dr_optim_step now; /* of the running step */
     double ema_decay, ema_step;
+    bool narrow;
+    uint64_t seed;
     bool evaluating;
 };
+
+/* What is done with a span's floats. */
+typedef dr_status (*dr_optim_body)(dr_optimizer *o, dr_context *cx, const dr_optim_span *s,
+                                   void *user);
+typedef enum dr_optim_rounding {                /* of what a body leaves in the values */
+                                 DR_OPTIM_KEEP, /* it leaves them alone */
+                                 DR_OPTIM_UPDATE,
+                                 DR_OPTIM_NEAREST
+} dr_optim_rounding;
+/* Calls body, with wide copies of narrow values and gradients; values are rounded back. */
+DR_MUST_USE dr_status dr_optim_on_floats(dr_optimizer *o, dr_context *cx, const dr_optim_span *s,
+                                         dr_optim_rounding rounding, dr_optim_body body,
+                                         void *user);
 
 /* A family's scalar, for its check function. */
 void dr_optim_add_scalar(dr_optimizer *o, const char *name, double first);

@@ -1,7 +1,7 @@
 #include "train/optimizer.h"
 
+#include "ops/cast.h"
 #include "ops/optimizer_ops.h"
-#include "ops/pointwise.h"
 #include "train/optim_internal.h"
 
 #include <math.h>
@@ -47,7 +47,7 @@ static int64_t span_end(const dr_param *p)
 static bool joins(const dr_optimizer *o, const dr_param *a, const dr_param *b, bool by_segment)
 {
     enum { ALIGNMENT = 16 }; /* of offsets in a set: what lies between is a hole */
-    return !o->family->per_tensor && (!by_segment || a->segment == b->segment) &&
+    return !o->family->per_tensor && !o->narrow && (!by_segment || a->segment == b->segment) &&
            b->offset >= span_end(a) && b->offset - span_end(a) < ALIGNMENT;
 }
 
@@ -87,7 +87,81 @@ static void place_states(dr_optimizer *o)
 
 static dr_status copy(dr_context *cx, const dr_tensor *from, dr_tensor *to)
 {
-    return dr_add(cx, &(dr_add_args){.alpha = 1.0f, .x = from, .y = to});
+    return dr_cast(cx, &(dr_cast_args){.x = from, .y = to});
+}
+
+/* ---- narrow weights and gradients ---------------------------------------------------------------
+ */
+
+static dr_tensor flat(const dr_tensor *first, int64_t n)
+{
+    return dr_tensor_of(first->data, first->dtype, 1, &n);
+}
+
+/* Every element of the run has a number of its own: the group in the upper bits. */
+static dr_status round_back(const dr_optimizer *o, dr_context *cx, const dr_optim_span *s,
+                            const dr_tensor *wide, dr_optim_rounding rounding)
+{
+    dr_tensor narrow = flat(&s->params[0]->master, s->n);
+    const dr_cast_args a = {.x = wide,
+                            .y = &narrow,
+                            .stochastic = rounding == DR_OPTIM_UPDATE && narrow.dtype == DR_BF16,
+                            .seed = o->seed,
+                            .time = (uint32_t)o->groups[s->group].step,
+                            .first = ((uint64_t)s->group << 48) + (uint64_t)s->offset};
+    return dr_cast(cx, &a);
+}
+
+dr_status dr_optim_on_floats(dr_optimizer *o, dr_context *cx, const dr_optim_span *s,
+                             dr_optim_rounding rounding, dr_optim_body body, void *user)
+{
+    const dr_tensor p = flat(&s->params[0]->master, s->n);
+    const dr_tensor g = flat(&s->params[0]->grad, s->n);
+    if (p.dtype == DR_F32 && g.dtype == DR_F32) {
+        return body(o, cx, s, user);
+    }
+    dr_optim_span wide = *s;
+    const dr_frame f = dr_frame_begin(cx);
+    dr_status st = DR_OK;
+    if (p.dtype != DR_F32) {
+        wide.wide_values = dr_new_typed(cx, f, DR_F32, 1, &s->n);
+        st = copy(cx, &p, &wide.wide_values);
+    }
+    if (st == DR_OK && g.dtype != DR_F32) {
+        wide.wide_grads = dr_new_typed(cx, f, DR_F32, 1, &s->n);
+        st = copy(cx, &g, &wide.wide_grads);
+    }
+    if (st == DR_OK) {
+        st = body(o, cx, &wide, user);
+    }
+    if (st == DR_OK && p.dtype != DR_F32 && rounding != DR_OPTIM_KEEP) {
+        st = round_back(o, cx, s, &wide.wide_values, rounding);
+    }
+    dr_frame_end(cx, f);
+    return st;
+}
+
+static dr_status update_body(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, void *user)
+{
+    (void)user;
+    return o->family->update(o, cx, s);
+}
+
+static dr_status update_span(dr_optimizer *o, dr_context *cx, const dr_optim_span *s)
+{
+    return dr_optim_on_floats(o, cx, s, DR_OPTIM_UPDATE, update_body, NULL);
+}
+
+static dr_status begin_body(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, void *user)
+{
+    (void)user;
+    return o->family->begin(o, cx, s);
+}
+
+static dr_status eval_body(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, void *user)
+{
+    (void)user;
+    return o->family->eval(o, cx, s);
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -102,6 +176,8 @@ dr_status dr_optimizer_create(const dr_optimizer_config *c, dr_optimizer **out)
     o->family = family_of(c->settings.kind);
     o->n_groups = c->n_groups;
     o->ema_decay = c->ema_decay;
+    o->narrow = c->narrow;
+    o->seed = c->seed;
     o->groups = dr_arena_array(&o->arena, c->n_groups, sizeof *o->groups);
     for (size_t i = 0; i < c->n_groups; i++) {
         o->groups[i].g = c->groups[i];
@@ -154,7 +230,7 @@ dr_status dr_optimizer_begin(dr_optimizer *o, dr_context *cx)
 {
     for (size_t i = 0; i < o->n_spans; i++) {
         if (o->family->begin != NULL) {
-            DR_TRY(o->family->begin(o, cx, &o->spans[i]));
+            DR_TRY(dr_optim_on_floats(o, cx, &o->spans[i], DR_OPTIM_KEEP, begin_body, NULL));
         }
         if (o->ema_decay > 0.0) {
             const dr_tensor p = dr_optim_values(&o->spans[i]);
@@ -230,7 +306,7 @@ static dr_status step_dry(dr_optimizer *o, dr_context *cx, const dr_optim_step *
     }
     for (size_t i = 0; i < o->n_spans; i++) {
         o->groups[o->spans[i].group].step += 1.0; /* ops count from 1 */
-        const dr_status st = o->family->update(o, cx, &o->spans[i]);
+        const dr_status st = update_span(o, cx, &o->spans[i]);
         o->groups[o->spans[i].group].step -= 1.0;
         DR_TRY(st);
     }
@@ -261,7 +337,7 @@ dr_status dr_optimizer_step_range(dr_optimizer *o, dr_context *cx, size_t group,
         const dr_optim_span *s = &o->spans[i];
         if (s->group == group && s->offset >= begin && s->offset < end && dr_optim_active(o, s)) {
             DR_CHECK(s->offset + s->n <= end, "a range that ends inside a span");
-            DR_TRY(o->family->update(o, cx, s));
+            DR_TRY(update_span(o, cx, s));
         }
     }
     return DR_OK;
@@ -279,7 +355,7 @@ dr_status dr_optimizer_step(dr_optimizer *o, dr_context *cx, const dr_optim_step
     }
     for (size_t i = 0; i < o->n_spans; i++) {
         if (dr_optim_active(o, &o->spans[i])) {
-            DR_TRY(o->family->update(o, cx, &o->spans[i]));
+            DR_TRY(update_span(o, cx, &o->spans[i]));
         }
     }
     return dr_optimizer_step_end(o, cx);
@@ -301,7 +377,7 @@ dr_status dr_optimizer_eval(dr_optimizer *o, dr_context *cx)
         const dr_tensor p = dr_optim_values(&o->spans[i]);
         dr_tensor kept = dr_optim_grads(&o->spans[i]);
         DR_TRY(copy(cx, &p, &kept));
-        DR_TRY(o->family->eval(o, cx, &o->spans[i]));
+        DR_TRY(dr_optim_on_floats(o, cx, &o->spans[i], DR_OPTIM_NEAREST, eval_body, NULL));
     }
     return exchange(o, cx);
 }
@@ -431,12 +507,12 @@ dr_tensor dr_optim_state_of(const dr_optimizer *o, const dr_optim_span *s, int i
 
 dr_tensor dr_optim_values(const dr_optim_span *s)
 {
-    return dr_tensor_of(s->params[0]->value.data, s->params[0]->value.dtype, 1, &s->n);
+    return s->wide_values.data != NULL ? s->wide_values : flat(&s->params[0]->master, s->n);
 }
 
 dr_tensor dr_optim_grads(const dr_optim_span *s)
 {
-    return dr_tensor_of(s->params[0]->grad.data, s->params[0]->grad.dtype, 1, &s->n);
+    return s->wide_grads.data != NULL ? s->wide_grads : flat(&s->params[0]->grad, s->n);
 }
 
 double dr_optim_lr(const dr_optimizer *o, const dr_optim_span *s)

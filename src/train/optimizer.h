@@ -2,6 +2,9 @@
  * train/optimizer.h - an optimizer over groups of parameters: its settings, state and step.
  *
  * Layer:    train.
+ * Types:    states are F32 (or codes). Weights and gradients of 16 bits are widened for the update
+ *           of a tensor and the weights rounded back: BF16 stochastically, by (seed, updates so
+ *           far, element), F16 to nearest. The copies are scratch memory of the context.
  * Memory:   all state is one device allocation, counted by dr_optimizer_state_bytes before it is
  *           made. State arrays are in memory order, like the values they belong to.
  * Ranks:    every rank holds the whole state and computes the same step from the same numbers.
@@ -31,6 +34,8 @@ typedef struct dr_optimizer_config {
     size_t n_groups;
     bool by_segment;  /* dr_optimizer_step_range will be used: no update spans two segments */
     double ema_decay; /* largest decay of a running average of the weights; 0: none is kept */
+    bool narrow;      /* weights or gradients may have 16 bits: no update spans two tensors */
+    uint64_t seed;    /* of the rounding of BF16 weights */
 } dr_optimizer_config;
 
 /* DR_INVALID for groups or settings that this optimizer cannot do together. */

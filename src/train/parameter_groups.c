@@ -95,7 +95,8 @@ dr_status dr_run_show_weights(dr_run *r, bool on)
 {
     dr_context cx;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
-    return on ? dr_optimizer_eval(r->optimizer, &cx) : dr_optimizer_train(r->optimizer, &cx);
+    DR_TRY(on ? dr_optimizer_eval(r->optimizer, &cx) : dr_optimizer_train(r->optimizer, &cx));
+    return dr_network_refresh(&r->net, &cx, 0, r->net.n_trained);
 }
 
 static dr_status check_settings(const dr_run *r)
@@ -106,6 +107,11 @@ static dr_status check_settings(const dr_run *r)
         DR_FAIL(DR_INVALID, "--ema_decay: %s keeps an average of its own",
                 dr_optim_kind_name(c->optimizer.kind));
     }
+    if (c->precision.kind == DR_PRECISION_FULL && c->ema_decay > 0.0) {
+        DR_FAIL(DR_INVALID,
+                "--ema_decay: an average needs weights in 32 bits, which --full_%s does not keep",
+                c->precision.bf16 ? "bf16" : "fp16");
+    }
     if (!c->fused_backward) {
         return DR_OK;
     }
@@ -115,6 +121,8 @@ static dr_status check_settings(const dr_run *r)
         why = "--max_grad_norm 0: clipping has to know all gradients first";
     } else if (c->dump_dir != NULL) {
         why = "no --dump_dir: gradients are gone when it would write them";
+    } else if (dr_precision_scales_loss(c->precision)) {
+        why = "--mixed_precision bf16 or no: with fp16 a step may have to be left out as a whole";
     } else if (dr_optim_is_schedule_free(c->optimizer.kind)) {
         why = "an optimizer that is not schedule-free: those keep weights where gradients were";
     }
@@ -131,12 +139,15 @@ dr_status dr_run_create_optimizer(dr_run *r)
     dr_log_same_on_all_ranks(false);
     DR_TRY(check_settings(r));
     choose_groups(r);
-    DR_TRY(dr_optimizer_create(&(dr_optimizer_config){.settings = r->c->optimizer,
-                                                      .groups = r->groups,
-                                                      .n_groups = r->n_groups,
-                                                      .by_segment = r->c->fused_backward,
-                                                      .ema_decay = r->c->ema_decay},
-                               &r->optimizer));
+    DR_TRY(dr_optimizer_create(
+        &(dr_optimizer_config){.settings = r->c->optimizer,
+                               .groups = r->groups,
+                               .n_groups = r->n_groups,
+                               .by_segment = r->c->fused_backward,
+                               .narrow = r->c->precision.kind == DR_PRECISION_FULL,
+                               .seed = r->c->seed,
+                               .ema_decay = r->c->ema_decay},
+        &r->optimizer));
     if (r->c->fused_backward && !dr_optimizer_is_local(r->optimizer)) {
         DR_FAIL(DR_INVALID,
                 "--fused_backward_pass: %s needs sums over all gradients before it can step",

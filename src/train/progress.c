@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -27,20 +28,31 @@ static double seconds_per_step(const dr_progress *p, double now)
     return (now - p->started_s) / (double)p->n_done;
 }
 
+/* A number as JSON has it: null where it is not finite. */
+static void json_number(double value, char out[32])
+{
+    (void)snprintf(out, 32, isfinite(value) ? "%.9g" : "null", value);
+}
+
 static void print_json(const dr_progress *p, const dr_progress_step *s, double now)
 {
     char line[768];
+    char loss[32];
+    char norm[32];
+    json_number(s->loss, loss);
+    json_number(s->grad_norm, norm);
     const double left = seconds_per_step(p, now) * (double)(p->n_steps - s->step);
     (void)snprintf(
         line, sizeof line,
-        "{\"step\": %lld, \"steps\": %lld, \"epoch\": %u, \"epochs\": %u, \"loss\": %.9g, "
-        "\"smooth_loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %.9g, \"samples\": %llu, "
+        "{\"step\": %lld, \"steps\": %lld, \"epoch\": %u, \"epochs\": %u, \"loss\": %s, "
+        "\"smooth_loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %s, \"loss_scale\": %.9g, "
+        "\"skipped_steps\": %lld, \"samples\": %llu, "
         "\"step_s\": %.6f, \"data_s\": %.6f, \"eta_s\": %.1f, \"memory_used_bytes\": %llu, "
         "\"memory_total_bytes\": %llu, \"steps_to_save\": %lld}\n",
-        (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, s->loss, p->smooth_loss,
-        s->lr, s->grad_norm, (unsigned long long)s->samples, s->step_s, s->data_s, left,
-        (unsigned long long)s->memory_used_bytes, (unsigned long long)s->memory_total_bytes,
-        (long long)s->steps_to_save);
+        (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, loss, p->smooth_loss,
+        s->lr, norm, s->loss_scale, (long long)s->n_skipped, (unsigned long long)s->samples,
+        s->step_s, s->data_s, left, (unsigned long long)s->memory_used_bytes,
+        (unsigned long long)s->memory_total_bytes, (long long)s->steps_to_save);
     (void)fputs(line, stdout);
     (void)fflush(stdout);
 }
@@ -53,6 +65,16 @@ static void describe_memory(const dr_progress_step *s, char out[64])
     if (s->memory_total_bytes > 0) {
         (void)snprintf(out, 64, " | %.1f/%.1f GiB", (double)s->memory_used_bytes / gib,
                        (double)s->memory_total_bytes / gib);
+    }
+}
+
+/* " | skipped 3, scale 8192": steps that overflowed fp16, and the loss scale. */
+static void describe_scale(const dr_progress_step *s, char out[64])
+{
+    out[0] = '\0';
+    if (s->n_skipped > 0) {
+        (void)snprintf(out, 64, " | skipped %lld, scale %g", (long long)s->n_skipped,
+                       s->loss_scale);
     }
 }
 
@@ -71,15 +93,17 @@ static void print_line(const dr_progress *p, const dr_progress_step *s, double n
     const double data = s->step_s > 0.0 ? 100.0 * s->data_s / s->step_s : 0.0;
     const long eta = (long)(per_step * (double)(p->n_steps - s->step) + 0.5);
     char memory[64];
-    char line[320];
-    char text[360];
+    char scale[64];
+    char line[384];
+    char text[420];
     describe_memory(s, memory);
+    describe_scale(s, scale);
     (void)snprintf(line, sizeof line,
                    "step %lld/%lld ep %u/%u | loss %.4f ~%.4f | lr %.3g | %.3g img/s %.3g s/it "
-                   "(data %.0f%%)%s | ETA %02ld:%02ld:%02ld | save in %lld",
+                   "(data %.0f%%)%s%s | ETA %02ld:%02ld:%02ld | save in %lld",
                    (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, s->loss,
-                   p->smooth_loss, s->lr, rate, per_step, data, memory, eta / 3600, eta / 60 % 60,
-                   eta % 60, (long long)s->steps_to_save);
+                   p->smooth_loss, s->lr, rate, per_step, data, memory, scale, eta / 3600,
+                   eta / 60 % 60, eta % 60, (long long)s->steps_to_save);
     if (p->rewrite) {
         const size_t columns = terminal_columns();
         const size_t fits = columns > 1 ? columns - 1 : 1; /* a full last column would wrap */
@@ -98,9 +122,11 @@ void dr_progress_update(dr_progress *p, const dr_progress_step *s)
     bool first = p->n_done == 0;
     p->n_done++;
     p->n_samples += s->samples;
-    p->smooth_loss =
-        p->has_smooth_loss ? p->smooth_loss + smoothing * (s->loss - p->smooth_loss) : s->loss;
-    p->has_smooth_loss = true;
+    if (!s->skipped) {
+        p->smooth_loss =
+            p->has_smooth_loss ? p->smooth_loss + smoothing * (s->loss - p->smooth_loss) : s->loss;
+        p->has_smooth_loss = true;
+    }
     if (p->mode == DR_PROGRESS_JSON) {
         print_json(p, s, now);
         return;

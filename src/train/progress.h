@@ -30,7 +30,10 @@ typedef struct dr_progress_step {
     int64_t step;   /* done, from 1 */
     uint32_t epoch; /* from 1 */
     double loss, lr, grad_norm;
-    uint64_t samples;                               /* of the step */
+    bool skipped;      /* fp16 numbers overflowed: no weight was touched; loss may not be finite */
+    int64_t n_skipped; /* such steps of the whole run */
+    double loss_scale; /* of the next step; 1: none */
+    uint64_t samples;  /* of the step */
     double data_s, step_s;                          /* waiting for data, whole step */
     uint64_t memory_used_bytes, memory_total_bytes; /* of the device; total 0: unknown */
     int64_t steps_to_save;                          /* steps to the next save, from 1 */

@@ -61,7 +61,7 @@ static dr_status check_finite(dr_run *r, dr_context *cx)
 {
     double squares = 0.0;
     dr_frame f = dr_frame_begin(cx);
-    dr_tensor w = dr_tensor_of(r->net.trained_values, DR_F32, 1, &r->net.n_trained);
+    const dr_tensor w = dr_network_trained(&r->net);
     dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     dr_status st = dr_zero(cx, &sum);
     if (st == DR_OK) {

@@ -56,6 +56,7 @@ typedef struct dr_run {
     dr_reducer *reducer;
     float *host_grads; /* what the reducer sums where the host cannot reach the device, else NULL */
     dr_fused fused;
+    dr_loss_scale loss_scale;
     dr_pool *pool;
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */

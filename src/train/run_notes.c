@@ -140,6 +140,14 @@ static void note_numbers(dr_run *r, const dr_progress_step *s)
     const bool network = r->c->network_tags;
     const char *loss = network ? "loss/current" : "loss";
     dr_run_log_at(r->log, s->step, s->epoch);
+    if (dr_precision_scales_loss(r->net.o.precision)) {
+        dr_run_log_scalar(r->log, "fp16/loss_scale", s->loss_scale);
+        dr_run_log_scalar(r->log, "fp16/skipped_steps", (double)s->n_skipped);
+    }
+    if (s->skipped) {
+        dr_run_log_flush(r->log);
+        return; /* neither loss nor gradients are numbers */
+    }
     dr_run_log_scalar(r->log, loss, s->loss);
     const double mean = mean_loss(r, loss);
     if (network) {

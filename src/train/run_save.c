@@ -119,7 +119,7 @@ static dr_status save_values(dr_run *r, const char *path, const dr_metadata *m, 
 static dr_status save_model(dr_run *r, const char *path, const dr_metadata *m, int64_t epoch,
                             int64_t global_step)
 {
-    float *copy = NULL;
+    void *copy = NULL;
     dr_status st = dr_network_to_host(&r->net, &copy);
     if (st == DR_OK) {
         st = save_values(r, path, m, epoch, global_step);

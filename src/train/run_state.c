@@ -27,9 +27,9 @@ static dr_status add_fingerprint(dr_run *r, const dr_params *set, dr_str *text)
     char hex[DR_XXH3_HEX];
     for (size_t i = 0; i < set->n; i++) {
         const dr_param *p = set->at[i];
-        const size_t all = (size_t)p->n * dr_dtype_size(p->value.dtype);
+        const size_t all = (size_t)p->n * dr_dtype_size(p->master.dtype);
         const size_t n = all < SAMPLE_BYTES ? all : SAMPLE_BYTES;
-        DR_TRY(r->backend->device->download(sample, p->value.data, n));
+        DR_TRY(r->backend->device->download(sample, p->master.data, n));
         dr_xxh3_hex(dr_xxh3_bytes(sample, n), hex);
         dr_str_printf(text, "%s %lld %s\n", p->name, (long long)p->n, hex);
     }
@@ -82,11 +82,11 @@ static dr_status emit_weight(void *user, dr_safetensors_writer *w, size_t i)
 {
     const weights_job *job = user;
     const dr_param *p = job->set->at[i];
-    const size_t bytes = (size_t)p->n * dr_dtype_size(p->value.dtype);
+    const size_t bytes = (size_t)p->n * dr_dtype_size(p->master.dtype);
     unsigned char *memory = dr_xcalloc(2, bytes);
-    dr_status st = job->device->download(memory, p->value.data, bytes);
+    dr_status st = job->device->download(memory, p->master.data, bytes);
     if (st == DR_OK) {
-        dr_param_to_file_order(p, memory, p->value.dtype, memory + bytes, p->value.dtype);
+        dr_param_to_file_order(p, memory, p->master.dtype, memory + bytes, p->master.dtype);
         st = dr_safetensors_writer_write(w, memory + bytes, bytes);
     }
     free(memory);
@@ -100,7 +100,7 @@ static dr_status write_weights(const dr_run *r, const dr_params *set, const char
     weights_job job = {r->backend->device, set};
     for (size_t i = 0; i < set->n; i++) {
         const dr_param *p = set->at[i];
-        entries[i] = (dr_safetensors_entry){p->name, p->value.dtype, p->rank, p->dim};
+        entries[i] = (dr_safetensors_entry){p->name, p->master.dtype, p->rank, p->dim};
     }
     const dr_safetensors_content content = {
         .entries = entries, .n_entries = set->n, .meta = &meta, .n_meta = 1};
@@ -172,6 +172,13 @@ static dr_status write_facts(const dr_run *r, const char *path)
     dr_str_add(&s, ",\n");
     if (dr_run_log_name(r->log) != NULL) {
         add_text(&s, "log", dr_run_log_name(r->log));
+    }
+    if (dr_precision_scales_loss(r->net.o.precision)) {
+        dr_str_printf(&s,
+                      "  \"loss_scale\": %.17g,\n  \"loss_scale_good_steps\": %lld,\n"
+                      "  \"skipped_steps\": %lld,\n",
+                      r->loss_scale.scale, (long long)r->loss_scale.good,
+                      (long long)r->loss_scale.skipped);
     }
     add_text(&s, "model", r->model_hash);
     add_text(&s, "dataset", r->dataset_hash);
@@ -433,13 +440,13 @@ static dr_status read_weights(const dr_run *r, const char *name, const dr_params
     dr_status st = DR_OK;
     for (size_t i = 0; st == DR_OK && i < set->n; i++) {
         const dr_param *p = set->at[i];
-        const size_t bytes = (size_t)p->n * dr_dtype_size(p->value.dtype);
+        const size_t bytes = (size_t)p->n * dr_dtype_size(p->master.dtype);
         const void *data = NULL;
-        st = find_tensor(s, p->name, p->value.dtype, p->n, &data);
+        st = find_tensor(s, p->name, p->master.dtype, p->n, &data);
         if (st == DR_OK) {
             void *memory = dr_xcalloc(1, bytes);
-            dr_param_from_file_order(p, data, p->value.dtype, memory, p->value.dtype);
-            st = r->backend->device->upload(p->value.data, memory, bytes);
+            dr_param_from_file_order(p, data, p->master.dtype, memory, p->master.dtype);
+            st = r->backend->device->upload(p->master.data, memory, bytes);
             free(memory);
         }
     }
@@ -472,9 +479,27 @@ static dr_status read_optimizer(const dr_run *r)
     return st;
 }
 
+/* A state of a run without one leaves the first scale, which --resume_changed allows. */
+static dr_status read_loss_scale(dr_run *r)
+{
+    bool found = false;
+    if (!dr_precision_scales_loss(r->net.o.precision)) {
+        return DR_OK;
+    }
+    dr_loss_scale *s = &r->loss_scale;
+    DR_TRY(dr_json_get_double(r->resume_facts, "loss_scale", &s->scale, &found));
+    DR_TRY(dr_json_get_int(r->resume_facts, "loss_scale_good_steps", &s->good, &found));
+    DR_TRY(dr_json_get_int(r->resume_facts, "skipped_steps", &s->skipped, &found));
+    if (!(s->scale > 0.0 && s->scale < 0x1p100) || s->good < 0 || s->skipped < 0) {
+        DR_FAIL(DR_FORMAT, "%s: a loss scale of %g: the state is damaged", r->resume, s->scale);
+    }
+    return DR_OK;
+}
+
 static dr_status read_all(dr_run *r)
 {
     DR_TRY(check_fit(r));
+    DR_TRY(read_loss_scale(r));
     if (r->step > r->n_steps) {
         DR_FAIL(DR_INVALID,
                 "%s is of step %lld, this run ends at step %lld: raise --max_train_steps (or "
@@ -516,7 +541,8 @@ static dr_status share(const dr_run *r, void *data, size_t bytes)
 static dr_status share_all(dr_run *r)
 {
     const dr_network *net = &r->net;
-    DR_TRY(share(r, net->trained_values, (size_t)net->n_trained * sizeof *net->trained_values));
+    const dr_tensor trained = dr_network_trained(net);
+    DR_TRY(share(r, trained.data, dr_nbytes(&trained)));
     for (size_t i = 0; i < dr_optimizer_n_blobs(r->optimizer); i++) {
         dr_optim_blob blob;
         dr_optimizer_blob(r->optimizer, i, &blob);
@@ -526,6 +552,7 @@ static dr_status share_all(dr_run *r)
         double *value = dr_optimizer_scalar(r->optimizer, i).value;
         DR_TRY(dr_dist_bcast(r->dist, value, sizeof *value, 0));
     }
+    DR_TRY(dr_dist_bcast(r->dist, &r->loss_scale, sizeof r->loss_scale, 0));
     return DR_OK;
 }
 
@@ -539,6 +566,9 @@ dr_status dr_run_load_state(dr_run *r)
     if (dr_dist_world(r->dist) > 1) {
         DR_TRY(share_all(r));
     }
+    dr_context cx;
+    dr_context_init(&cx, r->backend, r->pool, r->c->threads);
+    DR_TRY(dr_network_refresh(&r->net, &cx, 0, r->net.n_trained));
     if (dr_dist_rank(r->dist) == 0) {
         bool found = false;
         DR_TRY(dr_json_get_double(r->resume_facts, "smooth_loss", &r->resumed_loss, &found));

@@ -56,37 +56,6 @@ typedef struct walk {
     float *noise;        /* as the latent */
 } walk;
 
-/* Host f32 to a tensor of any floating-point dtype and back; nothing when dry. */
-static dr_status put(dr_context *cx, const dr_tensor *t, const float *values)
-{
-    const size_t n = (size_t)dr_numel(t);
-    if (cx->dry || t->dtype == DR_F32) {
-        return dr_upload(cx, t, values);
-    }
-    void *converted = NULL;
-    DR_TRY(dr_try_calloc(n, dr_dtype_size(t->dtype), &converted));
-    dr_convert(converted, t->dtype, values, DR_F32, n);
-    const dr_status st = dr_upload(cx, t, converted);
-    free(converted);
-    return st;
-}
-
-static dr_status get(dr_context *cx, const dr_tensor *t, float *values)
-{
-    const size_t n = (size_t)dr_numel(t);
-    if (cx->dry || t->dtype == DR_F32) {
-        return dr_download(cx, t, values);
-    }
-    void *stored = NULL;
-    DR_TRY(dr_try_calloc(n, dr_dtype_size(t->dtype), &stored));
-    const dr_status st = dr_download(cx, t, stored);
-    if (st == DR_OK) {
-        dr_convert(values, DR_F32, stored, t->dtype, n);
-    }
-    free(stored);
-    return st;
-}
-
 static dr_status weigh(dr_context *cx, const walk *w, const dr_tensor *context)
 {
     float *states = NULL;
@@ -94,10 +63,10 @@ static dr_status weigh(dr_context *cx, const walk *w, const dr_tensor *context)
         return DR_OK;
     }
     DR_TRY(dr_try_calloc((size_t)dr_numel(context), sizeof *states, (void **)&states));
-    dr_status st = get(cx, context, states);
+    dr_status st = dr_download_floats(cx, context, states);
     if (st == DR_OK) {
         dr_sample_text_weigh(&w->text, states, context->dim[2]);
-        st = put(cx, context, states);
+        st = dr_upload_floats(cx, context, states);
     }
     free(states);
     return st;
@@ -127,10 +96,10 @@ static dr_status call_unet(dr_context *cx, walk *w, int i, const dr_tensor *cont
     dr_tensor x = dr_new(cx, f, 4, DR_DIMS(n_texts, w->shape[0], w->shape[1], w->shape[2]));
     dr_tensor pred = dr_new_like(cx, f, &x);
     dr_tensor steps = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(n_texts));
-    DR_TRY(put(cx, &x, w->input));
+    DR_TRY(dr_upload_floats(cx, &x, w->input));
     DR_TRY(dr_upload(cx, &steps, times));
     DR_TRY(dr_unet_forward(cx, w->s->unet_run, &x, &steps, context, &pred));
-    return get(cx, &pred, w->pred);
+    return dr_download_floats(cx, &pred, w->pred);
 }
 
 /* Call i of the U-Net: w->pred, of all texts. */
@@ -198,7 +167,7 @@ static dr_status bind_vae(dr_context *cx, dr_sampling *s, dr_frame f)
     dr_tensor values = dr_new_typed(cx, f, DR_F32, 1, DR_DIMS(s->vae_params.n_elems));
     return cx->dry ? DR_OK
                    : dr_device_load(s->net->o.backend->device, s->file, DR_PART_VAE, &s->vae_params,
-                                    values.data, NULL);
+                                    DR_F32, values.data);
 }
 
 static dr_status run_decoder(dr_context *cx, dr_sampling *s, const dr_sample_request *q,
@@ -209,9 +178,9 @@ static dr_status run_decoder(dr_context *cx, dr_sampling *s, const dr_sample_req
     DR_TRY(bind_vae(cx, s, f));
     dr_tensor z = dr_new(cx, f, 4, DR_DIMS(1, shape[0], shape[1], shape[2]));
     dr_tensor image = dr_new(cx, f, 4, DR_DIMS(1, q->height, q->width, 3));
-    DR_TRY(put(cx, &z, latent));
+    DR_TRY(dr_upload_floats(cx, &z, latent));
     DR_TRY(dr_autoencoder_decode(cx, &s->ae, &z, &image));
-    return get(cx, &image, pixels);
+    return dr_download_floats(cx, &image, pixels);
 }
 
 /* latent (h,w,channels), not scaled; pixels (height,width,3) */
@@ -251,14 +220,14 @@ static dr_status walk_init(walk *w, dr_sampling *s, const dr_sample_request *q)
 dr_status dr_sampling_plan(dr_sampling *s, const dr_sample_request *q)
 {
     walk *w = dr_xcalloc(1, sizeof *w);
-    dr_context cx;
     dr_pool *dry = dr_pool_create_dry();
-    dr_context_init(&cx, s->net->o.backend, dry, s->net->o.threads);
+    dr_context cx = dr_network_context(s->net, dry);
     dr_status st = walk_init(w, s, q);
     if (st == DR_OK) {
         st = denoise(&cx, w, NULL);
     }
     if (st == DR_OK) {
+        dr_context_init(&cx, s->net->o.backend, dry, s->net->o.threads); /* the VAE is F32 */
         st = decode(&cx, s, q, NULL, NULL);
     }
     const size_t peak = dr_pool_peak_bytes(dry);
@@ -291,8 +260,7 @@ dr_status dr_sampling_init(dr_sampling *s, dr_network *net, const dr_model_confi
     s->unet_run = dr_unet_run_create(&net->unet, (dr_unet_options){.train = false});
     dr_params_bind_dry(&s->vae_params, DR_F32, false);
     if (net->values == NULL && !net->o.train) {
-        dr_params_bind_dry(&net->text_params, DR_F32, false);
-        dr_params_bind_dry(&net->unet_params, DR_F32, false);
+        dr_network_bind_dry(net);
     }
     return DR_OK;
 }
@@ -303,7 +271,7 @@ dr_status dr_sampling_open(dr_sampling *s, const dr_model_file *file, dr_pool *p
     s->file = file;
     if (!s->o.vae_in_pool) {
         DR_TRY(device->alloc(dr_sampling_vae_bytes(s), &s->vae_values));
-        DR_TRY(dr_device_load(device, file, DR_PART_VAE, &s->vae_params, s->vae_values, NULL));
+        DR_TRY(dr_device_load(device, file, DR_PART_VAE, &s->vae_params, DR_F32, s->vae_values));
     }
     if (pool != NULL) {
         DR_CHECK(dr_pool_capacity_bytes(pool) >= s->work_bytes, "the pool is too small");
@@ -382,7 +350,7 @@ static dr_status run(walk *w, float *latent)
     for (size_t i = 0; i < w->n; i++) {
         latent[i] *= s->sampler.init_noise_sigma;
     }
-    dr_context_init(&cx, s->net->o.backend, s->pool, s->net->o.threads);
+    cx = dr_network_context(s->net, s->pool);
     return denoise(&cx, w, latent);
 }
 

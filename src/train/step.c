@@ -19,7 +19,7 @@ static void report_ready(void *user, int64_t begin, int64_t end)
 static size_t state_bytes(const dr_run *r, const dr_context *cx)
 {
     return (size_t)(dr_context_length(&r->net) * r->net.clip.config.width) *
-           dr_dtype_size(cx->backend->compute);
+           dr_dtype_size(cx->dtype);
 }
 
 /* Whether the states of these captions follow from ids of full length alone, and may be kept. */
@@ -145,7 +145,7 @@ static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint
 {
     int64_t first, n;
     const dr_device *device = r->backend->device;
-    size_t bytes = (size_t)r->net.n_grads * sizeof(float);
+    size_t bytes = dr_network_grad_bytes(&r->net);
     dr_reducer_leaves(r->reducer, &first, &n);
     dr_reducer_begin_step(r->reducer);
     for (int64_t i = 0; i < n; i++) {
@@ -191,10 +191,11 @@ static dr_status gather_loss(dr_run *r, const dr_step *step, const double *losse
     return st;
 }
 
+/* Of the gradients without loss scale. */
 static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
 {
     dr_frame f = dr_frame_begin(cx);
-    dr_tensor g = dr_tensor_of(r->net.grads, DR_F32, 1, &r->net.n_trained);
+    const dr_tensor g = dr_network_gradients(&r->net);
     dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     double squares = 0.0;
     dr_status st = dr_zero(cx, &sum);
@@ -205,8 +206,14 @@ static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
         st = dr_download(cx, &sum, &squares);
     }
     dr_frame_end(cx, f);
-    *norm = sqrt(squares);
+    *norm = sqrt(squares) / r->loss_scale.scale;
     return st;
+}
+
+/* Steps that fp16 left out did not move the schedule, as with accelerate. */
+static double lr_factor(const dr_run *r, int64_t global_step)
+{
+    return dr_lr_factor(&r->lr, global_step - r->loss_scale.skipped);
 }
 
 static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool text, double norm)
@@ -216,16 +223,42 @@ static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool tex
     if (c->max_grad_norm > 0.0 && c->max_grad_norm / (norm + 1e-6) < 1.0) { /* torch's clip */
         clip = c->max_grad_norm / (norm + 1e-6);
     }
-    return dr_optimizer_step(r->optimizer, cx,
-                             &(dr_optim_step){.lr_factor = dr_lr_factor(&r->lr, global_step),
-                                              .grad_scale = clip,
-                                              .frozen = dr_run_frozen_groups(r, text)});
+    DR_TRY(dr_optimizer_step(r->optimizer, cx,
+                             &(dr_optim_step){.lr_factor = lr_factor(r, global_step),
+                                              .grad_scale = clip / r->loss_scale.scale,
+                                              .frozen = dr_run_frozen_groups(r, text)}));
+    return dr_network_refresh(&r->net, cx, 0, r->net.n_trained);
+}
+
+/*
+ * Whether the step's numbers are good: true: its weights may be touched. With a loss scale a step
+ * that overflows is left out; all ranks hold the same sums, so they decide alike.
+ */
+static dr_status judge(dr_run *r, int64_t global_step, double loss, double norm, bool *good)
+{
+    *good = isfinite(loss) && isfinite(norm);
+    if (dr_precision_scales_loss(r->net.o.precision)) {
+        if (!*good && r->loss_scale.scale <= DR_LOSS_SCALE_LEAST) {
+            DR_FAIL(DR_NUMERIC,
+                    "step %lld: numbers overflow fp16 even with a loss scale of %g: the training "
+                    "has diverged, or the model does not fit fp16 (--mixed_precision bf16)",
+                    (long long)global_step + 1, r->loss_scale.scale);
+        }
+        return DR_OK;
+    }
+    if (!*good) {
+        DR_FAIL(DR_NUMERIC,
+                "step %lld: the loss is %g and the gradient norm %g: the training has diverged "
+                "(a lower --learning_rate, or --max_grad_norm 1)",
+                (long long)global_step + 1, loss, norm);
+    }
+    return DR_OK;
 }
 
 static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step,
                             double norm, double loss)
 {
-    double factor = dr_lr_factor(&r->lr, global_step);
+    double factor = lr_factor(r, global_step);
     int rank = dr_dist_rank(r->dist);
     return dr_dump_write(r->dump, &(dr_dump_step){.dir = r->c->dump_dir,
                                                   .step = global_step + 1,
@@ -236,15 +269,17 @@ static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int6
                                                   .lr_text_encoder = r->c->lr_text_encoder * factor,
                                                   .grad_norm = norm,
                                                   .loss = loss,
+                                                  .loss_scale = r->loss_scale.scale,
                                                   .gradients = rank == 0 ? &r->net : NULL});
 }
 
 dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step)
 {
-    dr_context cx;
+    dr_context cx; /* of the optimizer: the networks have another type */
     double t0 = dr_now_s();
     double loss = 0.0;
     double norm = 0.0;
+    bool good = false;
     bool text = global_step < r->c->stop_text_encoder && r->trains_text_encoder;
     bool dump = r->c->dump_dir != NULL && global_step < r->c->dump_steps;
     double *losses = dr_xcalloc(r->n_leaves, sizeof *losses);
@@ -253,7 +288,8 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     if (r->c->fused_backward) {
         dr_run_fused_begin(r, &cx, global_step, text);
     }
-    dr_status st = run_leaves(r, &cx, step, epoch, text, dump, losses);
+    dr_context networks = dr_network_context(&r->net, r->pool);
+    dr_status st = run_leaves(r, &networks, step, epoch, text, dump, losses);
     if (st != DR_OK) { /* the others are inside the reduction: they cannot be asked any more */
         free(losses);
         dr_dist_abort(r->dist, st);
@@ -274,14 +310,12 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     if (dump) {
         DR_TRY(dr_dist_agree(r->dist, write_dump(r, step, epoch, global_step, norm, loss)));
     }
-    if (!isfinite(loss) || !isfinite(norm)) {
-        DR_FAIL(DR_NUMERIC,
-                "step %lld: the loss is %g and the gradient norm %g: the training has diverged "
-                "(a lower --learning_rate, or --max_grad_norm 1)",
-                (long long)global_step + 1, loss, norm);
-    }
-    if (!r->c->fused_backward) {
+    DR_TRY(judge(r, global_step, loss, norm, &good));
+    if (good && !r->c->fused_backward) {
         DR_TRY(update(r, &cx, global_step, text, norm));
+    }
+    if (dr_precision_scales_loss(r->net.o.precision)) {
+        dr_loss_scale_update(&r->loss_scale, good);
     }
     if (dr_dist_rank(r->dist) == 0) {
         dr_run_note_step(
@@ -292,6 +326,9 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
                                   .grad_norm = norm,
                                   .samples = step->n_samples,
                                   .data_s = r->data_s,
+                                  .skipped = !good,
+                                  .n_skipped = r->loss_scale.skipped,
+                                  .loss_scale = r->loss_scale.scale,
                                   .step_s = dr_now_s() - t0});
     }
     return DR_OK;

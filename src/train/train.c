@@ -79,7 +79,9 @@ static dr_status open_model(dr_run *r)
                               .weighted = c->weighted_captions,
                               .masked = c->masked_loss || dr_dataset_wants_alpha(&c->data),
                               .lora = c->lora,
-                              .seed = c->seed});
+                              .seed = c->seed,
+                              .precision = c->precision});
+    r->loss_scale = dr_loss_scale_init(c->precision);
     return dr_dist_agree(r->dist, st);
 }
 
@@ -132,6 +134,8 @@ static dr_status plan_steps(dr_run *r)
                 (long long)shards, c->accumulation);
     }
     r->n_leaves = (uint32_t)(shards * c->accumulation);
+    r->net.o.precision.narrow_grads = /* sums of leaves are made in 32 bits */
+        c->precision.kind == DR_PRECISION_FULL && r->n_leaves == 1;
     r->steps_per_epoch = dr_steps_per_epoch(&r->dataset, c->batch_size, r->n_leaves);
     r->n_steps = c->max_epochs > 0 ? c->max_epochs * r->steps_per_epoch : c->max_steps;
     r->lr = (dr_lr_schedule){.kind = c->lr_kind,
@@ -210,10 +214,11 @@ static dr_status load(dr_run *r)
         st = dr_try_calloc((size_t)n_trained, sizeof(float), (void **)&r->host_grads);
         DR_TRY(dr_dist_agree(r->dist, st));
     }
+    float *sums = r->net.o.precision.narrow_grads ? NULL : r->net.grads; /* one leaf: no sums */
     st = dr_reducer_create(
         r->dist,
         &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
-                             .grads = r->host_grads != NULL ? r->host_grads : r->net.grads,
+                             .grads = r->host_grads != NULL ? r->host_grads : sums,
                              .n_elems = n_trained},
         &r->reducer);
     return dr_dist_agree(r->dist, st);

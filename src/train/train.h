@@ -16,6 +16,7 @@
 #include "train/metadata.h"
 #include "train/model_file.h"
 #include "train/optimizer_settings.h"
+#include "train/precision.h"
 #include "train/progress.h"
 #include "train/run_log.h"
 #include "train/save_plan.h"
@@ -83,7 +84,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     bool fused_backward; /* the optimizer steps inside backward */
     dr_objective objective;
     dr_loss_kind loss;
-    double max_grad_norm; /* 0: no clipping */
+    dr_precision precision; /* narrow_grads is the run's own choice */
+    double max_grad_norm;   /* 0: no clipping */
     dr_lr_kind lr_kind;
     double warmup;                   /* steps, or below 1 a fraction of the run */
     double decay;                    /* likewise: the last steps of warmup_stable_decay */

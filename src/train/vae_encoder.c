@@ -13,7 +13,7 @@ dr_status dr_vae_encoder_open(dr_vae_encoder *e, const dr_backend *backend, int 
     DR_TRY(dr_autoencoder_config_check(config));
     dr_autoencoder_init(&e->ae, config, &e->params, true, false);
     DR_TRY(backend->device->alloc((size_t)e->params.n_elems * sizeof(float), &e->values));
-    return dr_device_load(backend->device, file, DR_PART_VAE, &e->params, e->values, NULL);
+    return dr_device_load(backend->device, file, DR_PART_VAE, &e->params, DR_F32, e->values);
 }
 
 void dr_vae_encoder_close(dr_vae_encoder *e)

@@ -105,8 +105,7 @@ static dr_status losses_of_picture(dr_run *r, dr_context *cx, size_t image, doub
 static dr_status run_own(dr_run *r, size_t share, double *losses)
 {
     const size_t world = (size_t)dr_dist_world(r->dist);
-    dr_context cx;
-    dr_context_init(&cx, r->backend, r->pool, r->c->threads);
+    dr_context cx = dr_network_context(&r->net, r->pool);
     for (size_t k = 0; k < share; k++) {
         const size_t i = k * world + (size_t)dr_dist_rank(r->dist);
         if (i < n_pictures(r)) {
@@ -237,9 +236,8 @@ dr_status dr_run_validation_peak(dr_run *r, size_t *peak)
         dr_leaf_shape shape = {1, size.h / 8, size.w / 8, shortest};
         for (; !walked[d->images[i].bucket] && st == DR_OK && shape.length <= DR_TOKEN_ROW;
              shape.length++) {
-            dr_context cx;
             dr_pool *dry = dr_pool_create_dry();
-            dr_context_init(&cx, r->backend, dry, r->c->threads);
+            dr_context cx = dr_network_context(&r->net, dry);
             st = walk(r, &cx, shape);
             const size_t bytes = dr_pool_peak_bytes(dry);
             *peak = bytes > *peak ? bytes : *peak;

@@ -207,7 +207,7 @@ options() {
     both 64 'did you mean --max_train_steps?' --max_train_step_s 3
     one 64 "'stray' belongs to no option" stray
     both 64 '--async_upload is not available yet' --async_upload
-    one 64 '--mixed_precision fp16 is not available yet' --mixed_precision fp16
+    one 64 '--full_fp16 needs --mixed_precision too' --full_fp16
     one 64 '--deepspeed is not supported' --deepspeed
     both 64 '--cache_latents and --color_aug exclude each other' --cache_latents --color_aug
     one 64 '--cache_latents and --random_crop exclude each other' --cache_latents --random_crop
