@@ -180,3 +180,13 @@ void dr_convert(void *dst, dr_dtype dst_type, const void *src, dr_dtype src_type
         }
     }
 }
+
+void dr_round_floats(float *values, dr_dtype type, size_t n)
+{
+    for (size_t i = 0; type != DR_F32 && type != DR_F64 && i < n; i++) {
+        unsigned char rounded[4];
+        const float exact = values[i];
+        dr_convert(rounded, type, &exact, DR_F32, 1);
+        dr_convert(&values[i], DR_F32, rounded, type, 1);
+    }
+}

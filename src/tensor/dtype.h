@@ -45,6 +45,8 @@ uint16_t dr_f32_to_bf16(float f);
 /* n floating-point elements (F64, F32, F16, BF16) from one type to another; equal types copy.
  * Neither side need be aligned; they do not overlap. */
 void dr_convert(void *dst, dr_dtype dst_type, const void *src, dr_dtype src_type, size_t n);
+/* n floats rounded to the nearest of a floating-point type, in place. */
+void dr_round_floats(float *values, dr_dtype type, size_t n);
 
 #ifdef __cplusplus
 }

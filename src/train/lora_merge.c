@@ -146,16 +146,6 @@ static bool touches(void *user, dr_model_part part, const dr_param *p)
     return false;
 }
 
-static void round_to(dr_dtype dtype, float *values, int64_t n)
-{
-    for (int64_t i = 0; dtype != DR_F32 && i < n; i++) {
-        const float exact = values[i];
-        unsigned char rounded[4];
-        dr_convert(rounded, dtype, &exact, DR_F32, 1);
-        dr_convert(&values[i], DR_F32, rounded, dtype, 1);
-    }
-}
-
 static dr_status apply(void *user, dr_model_part part, const dr_param *p, float *values)
 {
     const dr_lora_stack *s = user;
@@ -163,7 +153,7 @@ static dr_status apply(void *user, dr_model_part part, const dr_param *p, float 
         const dr_lora_module *m = dr_lora_for_param(s->at[i].file, part, p);
         if (m != NULL) {
             DR_TRY(dr_lora_apply(s->at[i].file, m, s->at[i].ratio, values));
-            round_to(s->precision, values, p->n);
+            dr_round_floats(values, s->precision, (size_t)p->n);
         }
     }
     return DR_OK;
