@@ -24,6 +24,8 @@ static const char usage[] =
     "  init_model   writes a randomly initialised model\n"
     "  convert      writes a model in another form or precision\n"
     "  merge_lora   puts LoRAs into a model, or several into one\n"
+    "  extract_lora writes the LoRA between two models\n"
+    "  resize_lora  writes a LoRA with smaller ranks\n"
     "  tokenize     captions on stdin, token ids on stdout\n"
     "  inspect      lists what a model file holds\n"
     "  sample       generates pictures with a model\n"

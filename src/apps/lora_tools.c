@@ -31,6 +31,26 @@ dr_status dr_lora_tool_open(const char *path, dr_lora_file **out)
     return DR_OK;
 }
 
+bool dr_lora_told_family(const dr_lora_file *f, bool *v2, bool *v_prediction)
+{
+    const char *told = dr_tensor_file_meta_get(dr_lora_file_tensors(f), "ss_base_model_version");
+    if (told == NULL || !dr_str_starts(told, "sd_v")) {
+        return false;
+    }
+    *v2 = dr_str_starts(told, "sd_v2");
+    *v_prediction = dr_str_ends(told, "_v");
+    return true;
+}
+
+void dr_lora_family(const dr_lora_file *f, bool *v2, bool *v_prediction)
+{
+    const char *shown = dr_lora_file_facts(f)->family;
+    if (!dr_lora_told_family(f, v2, v_prediction)) {
+        *v2 = shown != NULL && strcmp(shown, "SD 2.x") == 0;
+        *v_prediction = false;
+    }
+}
+
 const char *dr_path_title(dr_arena *a, const char *path)
 {
     const char *base = dr_path_base(path);

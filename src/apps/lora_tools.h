@@ -16,6 +16,11 @@
 dr_dtype dr_precision_option(const dr_optset *o, int id, dr_dtype unset);
 /* dr_lora_file_open, and a warning of modules that change nothing. */
 DR_MUST_USE dr_status dr_lora_tool_open(const char *path, dr_lora_file **out);
+/* What model family a LoRA is for, by its metadata; false, and outputs as they were, when it does
+ * not tell. */
+bool dr_lora_told_family(const dr_lora_file *f, bool *v2, bool *v_prediction);
+/* The same by the width of the text too: SD 2.x where that shows and nothing is told. */
+void dr_lora_family(const dr_lora_file *f, bool *v2, bool *v_prediction);
 /* "dog" of "folder/dog.safetensors"; lives in the arena. */
 const char *dr_path_title(dr_arena *a, const char *path);
 /* The title that a model or LoRA has in its metadata, else dr_path_title. */

@@ -296,22 +296,19 @@ static dr_status into_model(merging *m)
 
 /* ---- into one LoRA ------------------------------------------------------------------------- */
 
-/* Whether the LoRAs are for SD 2.x: what the first that tells says. */
+/* What the LoRAs are for: as the first says that tells, else by their shapes and --v2. */
 static void find_family(const merging *m, bool *v2, bool *v_prediction)
 {
-    *v2 = dr_opt_flag(m->o, MERGE_v2);
-    *v_prediction = false;
+    bool any = dr_opt_flag(m->o, MERGE_v2);
     for (size_t i = 0; i < m->n; i++) {
-        const char *told = dr_tensor_file_meta_get(dr_lora_file_tensors(m->layer[i].file),
-                                                   "ss_base_model_version");
-        const char *family = dr_lora_file_facts(m->layer[i].file)->family;
-        if (told != NULL && dr_str_starts(told, "sd_v")) {
-            *v2 = dr_str_starts(told, "sd_v2");
-            *v_prediction = dr_str_ends(told, "_v");
+        if (dr_lora_told_family(m->layer[i].file, v2, v_prediction)) {
             return;
         }
-        *v2 = *v2 || (family != NULL && strcmp(family, "SD 2.x") == 0);
+        dr_lora_family(m->layer[i].file, v2, v_prediction);
+        any = any || *v2;
     }
+    *v2 = any;
+    *v_prediction = false;
 }
 
 static void print_joined(const merging *m, const dr_lora_set *set, const dr_join_report *r)

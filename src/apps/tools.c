@@ -4,10 +4,12 @@
  */
 #include "apps/tool_check.h"
 #include "apps/tool_convert.h"
+#include "apps/tool_extract_lora.h"
 #include "apps/tool_init_model.h"
 #include "apps/tool_inspect.h"
 #include "apps/tool_make_pictures.h"
 #include "apps/tool_merge_lora.h"
+#include "apps/tool_resize_lora.h"
 #include "apps/tool_sample.h"
 #include "apps/tool_tokenize.h"
 #include "base/fault.h"
@@ -25,10 +27,12 @@ static const struct {
 } tools[] = {
     {"check", dr_tool_check, "looks at a dataset before it is trained on"},
     {"convert", dr_tool_convert, "writes a model in another form or precision"},
+    {"extract_lora", dr_tool_extract_lora, "writes the LoRA between two models"},
     {"init_model", dr_tool_init_model, "writes a model with random weights"},
     {"inspect", dr_tool_inspect, "shows what a model file or directory holds"},
     {"make_pictures", dr_tool_make_pictures, "draws a small dataset to try a trainer with"},
     {"merge_lora", dr_tool_merge_lora, "puts LoRAs into a model, or several into one"},
+    {"resize_lora", dr_tool_resize_lora, "writes a LoRA with smaller ranks"},
     {"sample", dr_tool_sample, "draws pictures from prompts"},
     {"tokenize", dr_tool_tokenize, "captions on stdin, token ids on stdout"},
 };

@@ -56,4 +56,35 @@ expect 65 'but down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight
     "$tools" merge_lora --sd_model model --models kohya.safetensors --save_to merged
 expect 64 'but --v2 is given' "$tools" merge_lora --sd_model model --v2 --models kohya.safetensors --save_to merged
 expect 73 'is no model' "$tools" merge_lora --sd_model model --models xl.safetensors --save_to .
+
+# --- resize_lora ---
+expect 0 'Usage: dreamrun resize_lora --model FILE --save_to FILE' "$tools" resize_lora --help
+expect 64 '--model is missing' "$tools" resize_lora --save_to a.safetensors
+expect 64 '--save_to is missing' "$tools" resize_lora --model kohya.safetensors
+expect 64 'give both or neither' \
+    "$tools" resize_lora --model kohya.safetensors --dynamic_method sv_fro --save_to a.safetensors
+expect 64 'take a share of at most 1' "$tools" resize_lora --model kohya.safetensors --dynamic_method sv_fro \
+    --dynamic_param 2 --save_to a.safetensors
+expect 64 'takes a ratio of at least 1' "$tools" resize_lora --model kohya.safetensors --dynamic_method sv_ratio \
+    --dynamic_param 0.5 --save_to a.safetensors
+expect 64 'expected one of sv_ratio, sv_fro, sv_cumulative' "$tools" resize_lora --model kohya.safetensors --dynamic_method sv \
+    --dynamic_param 0.5 --save_to a.safetensors
+expect 0 'LAPACK on the CPU' "$tools" resize_lora --device cuda --model kohya.safetensors --save_to a.safetensors
+expect 0 '2 modules, rank 1; keeps 100.0000 %' "$tools" resize_lora --model kohya.safetensors --save_to a.safetensors
+expect 0 'rank 8 to 1, keeps 100.00 %' "$tools" resize_lora --verbose --model kohya.safetensors --save_to a.safetensors
+expect 0 'dimension is resized from 8-16 to 4; ' "$tools" inspect a.safetensors
+expect 64 'it has no rank that could be cut' "$tools" resize_lora --model dora.safetensors --save_to a.safetensors
+
+# --- extract_lora ---
+expect 0 'Usage: dreamrun extract_lora --model_org MODEL' "$tools" extract_lora --help
+expect 64 '--model_tuned is missing' "$tools" extract_lora --model_org model --save_to a.safetensors
+expect 64 'is written as .safetensors' "$tools" extract_lora --model_org model --model_tuned model --save_to a
+expect 64 'only models of Stable Diffusion 1.x and 2.x can be read' \
+    "$tools" extract_lora --sdxl --model_org model --model_tuned model --save_to a.safetensors
+expect 64 'but --v2 is given' "$tools" extract_lora --v2 --model_org model --model_tuned model --save_to a.safetensors
+expect 65 'do not differ' "$tools" extract_lora --model_org model --model_tuned model --save_to c.safetensors
+expect 0 'weights' "$tools" init_model --seed 1 tiny other
+expect 0 'norm (Frobenius) of the difference' \
+    "$tools" extract_lora --model_org model --model_tuned other --conv_dim 2 --save_to c.safetensors
+expect 0 'modules: U-Net 277, text encoder 12' "$tools" inspect c.safetensors
 finish

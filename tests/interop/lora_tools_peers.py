@@ -7,6 +7,8 @@
   gives what load_lora_weights + fuse_lora give, in every form of model
 - real LoRA files: each module's product is that of diffusers' own conversion functions
 - LyCORIS kinds (LoCon with a core, LoHa, LoKr, DoRA, full): what lycoris-lora's merge_to gives
+- resize_lora: ranks, alphas, products and kept norm by sd-scripts' rules on torch.linalg.svd
+- extract_lora: gives back what merge_lora put in; the nearest of a rank, clamped as torch.quantile does
 - several LoRAs into one: exact with --concat, the nearest of its rank without; hashes and metadata of the new file
 
 Ends with "N passed, N failed, N skipped"; exit status 1 when something failed.
@@ -14,6 +16,7 @@ Ends with "N passed, N failed, N skipped"; exit status 1 when something failed.
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -50,6 +53,11 @@ def delta_of(state, name):
     """(alpha / rank) up down of a module of a kohya file, as a matrix."""
     up, down = state[name + ".lora_up.weight"].double(), state[name + ".lora_down.weight"].double()
     return state[name + ".alpha"].item() / down.shape[0] * up.flatten(1) @ down.flatten(1)
+
+
+def percent(said):
+    """The share that a tool prints: "... keep 93.3557 % of ..."."""
+    return float(re.search(r"keeps? ([0-9.]+) %", said).group(1))
 
 
 def modules_of(state):
@@ -355,7 +363,7 @@ def check_join(case, file):
         errors.append((distance(delta_of(mine, n), u[:, :rank] * s[:rank] @ v[:rank]), n))
         kept, total = kept + (s[:rank] ** 2).sum().item(), total + (s ** 2).sum().item()
     case.at_most("--new_rank: the nearest of that rank", max(errors))
-    case.score.check("--new_rank: the share is told", f"{100 * (kept / total) ** 0.5:.3f}" in said, said)
+    case.at_most("--new_rank: the share is told", abs(percent(said) - 100 * (kept / total) ** 0.5), 1e-4)
     one = case.path("single.safetensors")
     case.tool("merge_lora", "--models", file, "--save_to", one)
     case.score.equal("one LoRA keeps its bits", load_file(one), {k: v.float() for k, v in state.items()})
@@ -382,6 +390,113 @@ def check_header(case, path):
                      meta["modelspec.title"] == "single", meta)
 
 
+# --- resize_lora, extract_lora -----------------------------------------------------------------------------------
+
+
+def rank_by_rule(s, limit, method, param):
+    """sd-scripts' networks/resize_lora.py, rank_resize, on all singular values of the product."""
+    if s[0] <= 1e-6:
+        return 1
+    if method is None:
+        return limit
+    if method == "sv_ratio":
+        index = int((s > s[0] / param).sum())
+    elif method == "sv_fro":
+        index = int(torch.searchsorted(torch.cumsum(s ** 2, 0) / (s ** 2).sum(), param ** 2)) + 1
+    else:
+        index = int(torch.searchsorted(torch.cumsum(s, 0) / s.sum(), param)) + 1
+    return min(max(1, min(index, len(s) - 1)) + 1, limit)
+
+
+def check_resize(case, file):
+    state = load_file(file)
+    names = modules_of(state)
+    svds = {}
+    for n in names:
+        rank = state[n + ".lora_down.weight"].shape[0]
+        svds[n] = torch.linalg.svd(delta_of(state, n) * (rank / state[n + ".alpha"].item()), full_matrices=False)
+    for rank, conv, method, param in ((2, 3, None, None), (9, None, None, None), (4, 4, "sv_ratio", 2.5),
+                                      (3, 4, "sv_fro", 0.9), (4, None, "sv_fro", 0.6), (4, 2, "sv_cumulative", 0.5)):
+        words = ["--new_rank", rank] + (["--new_conv_rank", conv] if conv else [])
+        words += ["--dynamic_method", method, "--dynamic_param", param] if method else []
+        out = case.path("resized.safetensors")
+        said = case.tool("resize_lora", "--model", file, "--save_to", out, *words)
+        mine, label = load_file(out), f"resize {rank} {conv} {method} {param}"
+        wrong, errors, kept, total = [], [], 0.0, 0.0
+        for n in names:
+            u, s, v = svds[n]
+            own, is_conv = state[n + ".lora_down.weight"].shape[0], state[n + ".lora_down.weight"].dim() == 4
+            want = min(rank_by_rule(s, conv if conv and is_conv else rank, method, param), own)
+            down, scale = mine[n + ".lora_down.weight"], state[n + ".alpha"].item() / own
+            if down.shape[0] != want or abs(mine[n + ".alpha"].item() - scale * want) > 1e-6:
+                wrong.append((n, down.shape[0], want))
+            errors.append((distance(delta_of(mine, n), scale * u[:, :want] * s[:want] @ v[:want]), n))
+            kept, total = kept + scale ** 2 * (s[:want] ** 2).sum().item(), total + scale ** 2 * (s ** 2).sum().item()
+        case.score.check(f"{label}: ranks and alphas", not wrong, wrong[:3])
+        case.at_most(f"{label}: products", max(errors))
+        case.at_most(f"{label}: the kept share is told", abs(percent(said) - 100 * (kept / total) ** 0.5), 1e-4)
+    with safe_open(out, "pt") as f:
+        meta = f.metadata()
+    case.score.check("resize: comment", meta["ss_training_comment"] ==
+                     "Dynamic resize with sv_cumulative: 0.5 from 4; ", meta["ss_training_comment"])
+
+
+def check_extract(case, file):
+    lora = load_file(file)
+    names = modules_of(lora)
+    tuned = case.merged(file, to="tuned")
+    both = ("--model_org", case.base, "--model_tuned", tuned)
+    out = case.path("extracted.safetensors")
+    case.tool("extract_lora", *both, "--dim", 4, "--conv_dim", 4, "--clamp_quantile", 1, "--min_diff", 0, "--save_to", out)
+    mine = load_file(out)
+    case.score.check("extract: modules", set(names) <= set(modules_of(mine)))
+    case.score.check("extract: shapes", all(mine[f"{n}.lora_{p}.weight"].shape == lora[f"{n}.lora_{p}.weight"].shape
+                                            for n in names for p in ("up", "down")))
+    case.at_most("extract(merge(x)): products of x", max((distance(delta_of(mine, n), delta_of(lora, n)), n)
+                                                         for n in names), 2e-4)  # differences of floats
+    again = load_pipe(case.merged(out, to="again"))
+    case.at_most("extract(merge(x)): effect of x", distance(computed(again), computed(load_pipe(tuned))))
+
+    words = ("--dim", 2, "--conv_dim", 3, "--min_diff", 0, "--load_precision", "bf16")
+    case.tool("extract_lora", *both, *words, "--clamp_quantile", 1, "--save_to", out)
+    clamped = case.path("clamped.safetensors")
+    case.tool("extract_lora", *both, *words, "--save_to", clamped, "--save_precision", "float")
+    plain, mine, after = load_file(out), load_file(clamped), state_of(tuned)
+    keys = {kohya_name(k[5:-7]): k for k in after if k.startswith("unet.")}
+    errors, limits = [], []
+    for n in names:
+        up, down = plain[n + ".lora_up.weight"], plain[n + ".lora_down.weight"]
+        if n in keys:
+            diff = (after[keys[n]].bfloat16().float() - case.state[keys[n]].bfloat16().float()).flatten(1).double()
+            s = torch.linalg.svdvals(diff)
+            r = down.shape[0]
+            best = torch.linalg.vector_norm(s[r:]).item()  # as close as that rank can come, where values are close too
+            errors.append((torch.linalg.vector_norm(delta_of(plain, n) - diff).item() / best - 1, n))
+        limit = torch.quantile(torch.cat([up.flatten(), down.flatten()]), 0.99).item()
+        for part, full in (("up", up), ("down", down)):
+            limits.append((distance(mine[f"{n}.lora_{part}.weight"], full.clamp(-limit, limit)), n))
+    case.at_most("extract: the nearest of that rank", max(errors))
+    case.at_most("extract: clamped as torch.quantile does", max(limits), 1e-6)
+    unet = case.path("unet_only.safetensors")
+    save_file({k: v for k, v in lora.items() if k.startswith("lora_unet_")}, unet)
+    said = case.tool("extract_lora", "--model_org", case.base, "--model_tuned", case.merged(unet, to="tuned2"),
+                     "--save_to", out)
+    mine = modules_of(load_file(out))
+    case.score.check("extract: text encoder left out", "text encoders are the same" in said and
+                     all(n.startswith("lora_unet_") for n in mine), said)
+    case.score.check("extract: 192 modules of the transformer blocks", len(mine) == 192, len(mine))
+    check_extract_errors(case)
+
+
+def check_extract_errors(case):
+    other = case.path("other")
+    case.tool("init_model", "tiny2", other)
+    for model, text in ((other, "different shapes"), (case.base, "do not differ")):
+        code, _, err = case.tools.run([case.tools.tools, "extract_lora", "--model_org", case.base, "--model_tuned", model,
+                                       "--save_to", case.path("x.safetensors")])
+        case.score.check(f"extract: {text}", code == 65 and text in err, err)
+
+
 def main():
     diffusers_logging.disable_progress_bar()
     score, tools = Score(), Tools(sys.argv[1])
@@ -391,6 +506,8 @@ def main():
         files = check_dialects(case)
         check_forms(case, files["kohya"][0])
         check_join(case, files["kohya"][0])
+        check_resize(case, files["kohya"][0])
+        check_extract(case, files["kohya"][0])
         check_lycoris(case)
         if os.path.isdir(os.path.join(shared, "lora")):
             check_real(case, shared)
