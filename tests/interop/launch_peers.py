@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""launch_peers.py BUILD_FOLDER - dreamrun launch beside accelerate: config files go both ways, and as many
+ranks as asked for.
+
+Prints "N passed, N failed" last.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+
+build = Path(sys.argv[1]).resolve()
+dreamrun = build / "bin" / "dreamrun"
+passed = failed = 0
+
+
+def check(what, found, want):
+    global passed, failed
+    if found == want:
+        passed += 1
+    else:
+        failed += 1
+        print(f"FAILED: {what}: found {found!r}, expected {want!r}")
+
+
+def run(*words, **env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("DREAMRUN_", "ACCELERATE_", "OMPI_COMM", "PMIX_"))}
+    return subprocess.run([str(w) for w in words], env={**clean, **env}, capture_output=True, text=True, timeout=120)
+
+
+def values(*words, **env):
+    """What dreamrun env says: {name: (value, source)}."""
+    result = run(dreamrun, "env", "--json", *words, **env)
+    if result.returncode != 0:
+        return {"error": result.stderr}
+    return {k: (v["value"], v["source"]) for k, v in json.loads(result.stdout).items()}
+
+
+with tempfile.TemporaryDirectory() as folder:
+    home = Path(folder)
+    # theirs, read by us: found in its usual place, too
+    theirs = home / ".cache/huggingface/accelerate/default_config.yaml"
+    theirs.parent.mkdir(parents=True)
+    for name, fields in {
+        "cpu": dict(distributed_type="MULTI_CPU", num_processes=3, use_cpu=True, mixed_precision="bf16", debug=False),
+        "one": dict(distributed_type="NO", num_processes=1, use_cpu=True, mixed_precision="no", debug=True),
+    }.items():
+        ClusterConfig(compute_environment="LOCAL_MACHINE", **fields).to_yaml_file(str(theirs))
+        env = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "none"), "HF_HOME": ""}
+        found = values(**env)
+        check(f"{name}: ranks", found.get("ranks", found)[0], str(fields["num_processes"]))
+        check(f"{name}: source", found.get("ranks", ("", found))[1], f"file {theirs}")
+        check(f"{name}: precision", found.get("--mixed_precision", found)[0], fields["mixed_precision"])
+        check(f"{name}: debug", found.get("--debug", found)[0], str(fields["debug"]).lower())
+        as_json = home / "config.json"
+        ClusterConfig(compute_environment="LOCAL_MACHINE", **fields).to_json_file(str(as_json))
+        found = values("--config_file", as_json, **env)
+        check(f"{name}: ranks from JSON", found.get("ranks", found)[0], str(fields["num_processes"]))
+
+    # ours, read by them
+    ours = home / "ours.yaml"
+    result = run(dreamrun, "config", "default", "--config_file", ours, "--mixed_precision", "fp16")
+    check("config default", result.returncode, 0)
+    config = load_config_from_file(str(ours))
+    check("accelerate reads it: precision", config.mixed_precision, "fp16")
+    check("accelerate reads it: machines", config.num_machines, 1)
+    result = run(dreamrun, "config", "update", "--config_file", ours)
+    check("config update", result.returncode, 0)
+    check("the same after an update", load_config_from_file(str(ours)).to_dict(), config.to_dict())
+
+    # N ranks are N ranks, on CPUs too
+    result = run(dreamrun, "test", "--cpu", "--num_processes", "4", "--oversubscribe", HOME=str(home))
+    check("four ranks", sum(line.startswith("ok rank") for line in result.stdout.split("a rank is killed")[0].splitlines()), 4)
+    check("test", result.returncode, 0)
+
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed != 0)
