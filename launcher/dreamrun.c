@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "launcher/agent.h"
+#include "launcher/commands.h"
 #include "launcher/job.h"
 #include "launcher/machine.h"
 
@@ -17,6 +18,11 @@ extern char **environ;
 static const char usage[] =
     "Usage: dreamrun [launch] [options] train_db [its options]   trains a model\n"
     "       dreamrun [launch] [options] cache_latents [...]      fills its latent cache ahead\n"
+    "       dreamrun estimate [options] train_db [its options]   what it would need\n"
+    "       dreamrun test [options] [DIR]                        tries the ranks, and DIR\n"
+    "       dreamrun env [--json] [options]                      machine and options, with "
+    "sources\n"
+    "       dreamrun config [default|update]                     writes a file with options\n"
     "       dreamrun TOOL [its options]                          runs a tool\n"
     "\n"
     "Tools:\n"
@@ -30,11 +36,14 @@ static const char usage[] =
     "  inspect      lists what a model file holds\n"
     "  sample       generates pictures with a model\n"
     "  make_pictures draws a small training set\n"
+    "  status       what became of a run, its restarts and states\n"
+    "  verify       whether every byte of training states is as it was saved\n"
     "  dreamrun TOOL --help tells more; dreamrun launch train_db --help lists the trainer's "
     "options.\n"
     "\n"
     "Exit codes: 0 done, 64 usage, 65 bad input data, 69 resource unavailable, 71 system error,\n"
-    "  73 cannot create output, 76 numeric failure; 128+n: ended by signal n.\n";
+    "  70 restart refused, 73 cannot create output, 74 no progress, 75 saved: run it again,\n"
+    "  76 numeric failure; 128+n: ended by signal n (docs/errors.md).\n";
 
 static int fail(dr_status st)
 {
@@ -117,37 +126,109 @@ static dr_status launch_plan(const dr_launch_plan *p, const dr_launch_facts *f, 
     return p->supervised ? dr_job_run(p, f, argc, argv, code) : become(p);
 }
 
-static int launch(const char *bin_dir, int argc, const char *const *argv)
+typedef struct own_machine { /* texts of the facts */
+    char mpirun[PATH_MAX], srun[PATH_MAX], host[256];
+} own_machine;
+
+static dr_launch_facts look_around(own_machine *m, const char *bin_dir)
 {
-    char mpirun[PATH_MAX];
-    char srun[PATH_MAX];
-    char host[256];
-    dr_launch_plan p;
-    int code = 0;
-    bool has_mpirun = dr_machine_find_program("mpirun", mpirun, sizeof mpirun);
-    bool has_srun = dr_machine_find_program("srun", srun, sizeof srun);
-    dr_machine_host(host, sizeof host);
-    dr_launch_facts facts = {
+    bool has_mpirun = dr_machine_find_program("mpirun", m->mpirun, sizeof m->mpirun);
+    bool has_srun = dr_machine_find_program("srun", m->srun, sizeof m->srun);
+    dr_machine_host(m->host, sizeof m->host);
+    return (dr_launch_facts){
         .n_cpus = dr_machine_cpus(),
         .n_cores = dr_machine_cores(),
         .n_gpus = dr_machine_gpus(),
         .n_numa = dr_machine_numa_nodes(),
         .is_root = geteuid() == 0,
-        .host = host,
-        .mpirun = has_mpirun ? mpirun : NULL,
-        .mpirun_is_v5 = has_mpirun && dr_machine_mpirun_is_v5(mpirun),
-        .srun = has_srun ? srun : NULL,
+        .host = m->host,
+        .mpirun = has_mpirun ? m->mpirun : NULL,
+        .mpirun_is_v5 = has_mpirun && dr_machine_mpirun_is_v5(m->mpirun),
+        .srun = has_srun ? m->srun : NULL,
         .srun_has_pmix = dr_machine_srun_has_pmix,
         .bin_dir = bin_dir,
         .env = (const char *const *)environ,
         .can_run = dr_machine_can_run,
     };
+}
+
+static int launch(const char *bin_dir, int argc, const char *const *argv)
+{
+    own_machine m;
+    dr_launch_plan p;
+    int code = 0;
+    const dr_launch_facts facts = look_around(&m, bin_dir);
     dr_status st = dr_launch_plan_make(&p, &facts, argc, argv);
     if (st == DR_OK) {
         st = launch_plan(&p, &facts, argc, argv, &code);
     }
     dr_launch_plan_deinit(&p);
     return st == DR_OK ? code : fail(st);
+}
+
+/* --- commands around launch ---------------------------------------------------------------------
+ */
+
+/* launch with n words more, at the end. */
+static int launch_with(const char *bin_dir, int argc, const char *const *argv, int n,
+                       const char *const *more)
+{
+    const char **words = dr_xcalloc((size_t)(argc + n) + 1, sizeof *words);
+    for (int i = 0; i < argc + n; i++) {
+        words[i] = i < argc ? argv[i] : more[i - argc];
+    }
+    int code = launch(bin_dir, argc + n, words);
+    free(words);
+    return code;
+}
+
+/* Number of words that are options of launch. */
+static dr_status count_options(int argc, const char *const *argv, int *n)
+{
+    dr_optset o;
+    dr_optset_init(&o, dr_launch_option_table(), 0);
+    dr_status st = dr_optset_parse(&o, argc, argv, n);
+    dr_optset_deinit(&o);
+    return st;
+}
+
+/* `dreamrun test [launch options] [DIR]`: the ranks and their sums; then one is killed and the job
+ * must come back. */
+static int run_test(const char *bin_dir, int argc, const char *const *argv)
+{
+    static const char *const killed[] = {
+        "--max_restarts",   "1", "--restart_delay", "0", "--inject", "kill:rank=0,step=2",
+        "dreamrun_selftest"};
+    int n = 0;
+    dr_status st = count_options(argc, argv, &n);
+    if (st == DR_OK && argc > n + 1) {
+        st =
+            dr_error_set(DR_INVALID, __FILE__, __LINE__,
+                         "dreamrun test: found '%s', expected dreamrun test [launch options] [DIR]",
+                         argv[n + 1]);
+    }
+    if (st != DR_OK) {
+        return fail(st);
+    }
+    const char *const plain[] = {"dreamrun_selftest", n < argc ? argv[n] : NULL};
+    int code = launch_with(bin_dir, n, argv, n < argc ? 2 : 1, plain);
+    if (code == 0) {
+        (void)printf("a rank is killed on purpose; the job must come back:\n");
+        (void)fflush(stdout);
+        code = launch_with(bin_dir, n, argv, (int)(sizeof killed / sizeof *killed), killed);
+    }
+    (void)printf(code == 0 ? "all tests passed\n" : "FAILED\n");
+    return code;
+}
+
+typedef dr_status (*info_command)(const dr_launch_facts *f, int argc, const char *const *argv);
+
+static int run_info(info_command command, const char *bin_dir, int argc, const char *const *argv)
+{
+    own_machine m;
+    const dr_launch_facts facts = look_around(&m, bin_dir);
+    dr_status st = command(&facts, argc, argv);
+    return st == DR_OK ? 0 : fail(st);
 }
 
 /* `dreamrun agent PROGRAM ARGS`: what mpirun and srun start for each rank. */
@@ -172,16 +253,8 @@ static dr_status check_tool(const char *name)
         dr_status st;
         const char *why;
     } refused[] = {
-        {"config", DR_UNSUPPORTED, "is not available yet; give the options on the command line"},
-        {"env", DR_UNSUPPORTED, "is not available yet; see dreamrun launch --dry_run"},
-        {"test", DR_UNSUPPORTED, "is not available yet; see launcher/quickstart"},
-        {"estimate", DR_UNSUPPORTED, "is not available yet; train_db prints its memory plan first"},
-        {"estimate-memory", DR_UNSUPPORTED,
-         "is not available yet; train_db prints its memory plan first"},
         {"merge-weights", DR_UNSUPPORTED, "is not available: there are no sharded states"},
         {"submit", DR_UNSUPPORTED, "is not available yet"},
-        {"status", DR_UNSUPPORTED, "is not available yet"},
-        {"verify", DR_UNSUPPORTED, "is not available yet"},
         {"tpu-config", DR_UNSUPPORTED, "is not available: there are no TPUs here"},
         {"to-fsdp2", DR_UNSUPPORTED, "is not available: there is no FSDP here"},
     };
@@ -215,6 +288,36 @@ static bool is_launch(const char *word)
     return word[0] == '-' || dr_launch_is_trainer(word);
 }
 
+static int run_command(const char *bin_dir, int argc, const char *const *words)
+{
+    static const char *const estimate[] = {"--estimate"};
+    const char *name = words[0];
+    if (is_launch(name)) {
+        return launch(bin_dir, argc, words);
+    }
+    argc--;
+    words++;
+    if (strcmp(name, "agent") == 0) {
+        return run_agent(words);
+    }
+    if (strcmp(name, "launch") == 0) {
+        return launch(bin_dir, argc, words);
+    }
+    if (strcmp(name, "estimate") == 0 || strcmp(name, "estimate-memory") == 0) {
+        return launch_with(bin_dir, argc, words, 1, estimate);
+    }
+    if (strcmp(name, "test") == 0) {
+        return run_test(bin_dir, argc, words);
+    }
+    if (strcmp(name, "env") == 0) {
+        return run_info(dr_command_env, bin_dir, argc, words);
+    }
+    if (strcmp(name, "config") == 0) {
+        return run_info(dr_command_config, bin_dir, argc, words);
+    }
+    return fail(run_tool(bin_dir, argc + 1, words - 1));
+}
+
 int main(int argc, char **argv)
 {
     const char *const *words = (const char *const *)argv + 1;
@@ -234,14 +337,5 @@ int main(int argc, char **argv)
     if (st != DR_OK) {
         return fail(st);
     }
-    if (strcmp(words[0], "agent") == 0) {
-        return run_agent(words + 1);
-    }
-    if (strcmp(words[0], "launch") == 0) {
-        return launch(bin_dir, argc - 2, words + 1);
-    }
-    if (is_launch(words[0])) {
-        return launch(bin_dir, argc - 1, words);
-    }
-    return fail(run_tool(bin_dir, argc - 1, words));
+    return run_command(bin_dir, argc - 1, words);
 }

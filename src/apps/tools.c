@@ -11,6 +11,7 @@
 #include "apps/tool_merge_lora.h"
 #include "apps/tool_resize_lora.h"
 #include "apps/tool_sample.h"
+#include "apps/tool_states.h"
 #include "apps/tool_tokenize.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -34,7 +35,9 @@ static const struct {
     {"merge_lora", dr_tool_merge_lora, "puts LoRAs into a model, or several into one"},
     {"resize_lora", dr_tool_resize_lora, "writes a LoRA with smaller ranks"},
     {"sample", dr_tool_sample, "draws pictures from prompts"},
+    {"status", dr_tool_status, "what became of a run, and its states"},
     {"tokenize", dr_tool_tokenize, "captions on stdin, token ids on stdout"},
+    {"verify", dr_tool_verify, "whether every byte of training states is as it was saved"},
 };
 enum { N_TOOLS = sizeof tools / sizeof *tools };
 

@@ -311,6 +311,7 @@ static void checkpoint_settings(const dr_options *o, dr_setting_texts *texts, dr
         .state_at_end = dr_opt_flag(o, DR_OPT_save_state_on_train_end),
     };
     c->resume = dr_opt_str(o, DR_OPT_resume);
+    c->estimate = dr_opt_flag(o, DR_OPT_estimate);
     c->resume_changed = dr_opt_flag(o, DR_OPT_resume_changed);
     c->seed_given = dr_opt_given(o, DR_OPT_seed);
     texts->facts = dr_options_facts(o, &texts->arena, &c->n_facts);

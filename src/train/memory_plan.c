@@ -142,6 +142,21 @@ static dr_status check_fits(const dr_run *r, const memory_plan *p, const char *t
             r->c->accumulation > 1 ? "--gradient_accumulation_steps 1, " : "");
 }
 
+/* All ranks of this host beside what it has, and what a state takes on disk. */
+static void say_estimate(const dr_run *r, const memory_plan *p)
+{
+    char all[24];
+    char have[24];
+    char state[24];
+    const int local = dr_dist_local_world(r->dist);
+    dr_format_bytes(plan_total(p) * (uint64_t)local, all);
+    dr_format_bytes(host_memory_available(), have);
+    dr_format_bytes((uint64_t)r->net.n_trained * sizeof(float) + p->optimizer, state);
+    dr_info("estimate: %d rank%s of this host: %s; it has %s free%s", local, local > 1 ? "s" : "",
+            all, have, r->backend->device->host_visible ? "" : " (the plan is the device's)");
+    dr_info("estimate: a training state (--save_state): %s on disk", state);
+}
+
 dr_status dr_run_plan_memory(dr_run *r)
 {
     size_t peak = 0;
@@ -162,6 +177,11 @@ dr_status dr_run_plan_memory(dr_run *r)
     dr_str text = {0};
     describe(&p, &text);
     dr_info("memory: %s", dr_str_get(&text));
+    if (r->c->estimate) {
+        say_estimate(r, &p);
+        dr_str_free(&text);
+        return DR_OK;
+    }
     dr_status st = check_fits(r, &p, dr_str_get(&text));
     dr_str_free(&text);
     DR_TRY(st);

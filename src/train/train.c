@@ -224,6 +224,15 @@ static dr_status load(dr_run *r)
     return dr_dist_agree(r->dist, st);
 }
 
+/* What the run would need; no picture is encoded for it, so the VAE is counted beside the latents.
+ */
+static dr_status estimate(dr_run *r)
+{
+    r->config.cache_latents = false;
+    DR_TRY(open_latents(r, false));
+    return dr_dist_agree(r->dist, dr_run_plan_memory(r));
+}
+
 static dr_status prepare(dr_run *r)
 {
     r->tokenizer = dr_tokenizer_create(r->c->model.v2 ? DR_TOKENIZER_SD2 : DR_TOKENIZER_SD1);
@@ -238,12 +247,17 @@ static dr_status prepare(dr_run *r)
     DR_TRY(dr_run_open_state(r));
     DR_TRY(open_model(r)); /* cheap: only headers are read */
     DR_TRY(open_dataset(r));
-    DR_TRY(dr_run_check_output(r));
+    if (!r->c->estimate) {
+        DR_TRY(dr_run_check_output(r));
+    }
     dr_run_fingerprint_dataset(r);
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_dataset(r) : DR_OK));
     dr_run_describe_validation(r);
+    if (r->c->estimate) {
+        return estimate(r);
+    }
     dr_watchdog_does(DR_DOES_CACHE);
     DR_TRY(open_latents(r, false));
     dr_watchdog_does(DR_DOES_PREPARE);
@@ -346,7 +360,7 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     if (st == DR_OK) {
         st = prepare(r);
     }
-    if (st == DR_OK) {
+    if (st == DR_OK && !config->estimate) {
         st = train(r);
     }
     dr_watchdog_stop();

@@ -68,6 +68,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     uint64_t seed;       /* the same on all ranks */
     bool seed_given;     /* else a state's seed replaces it */
     const char *resume;  /* state directory, "auto", or NULL */
+    bool estimate;       /* print the memory plan and end */
     bool resume_changed; /* go on although options differ */
     const dr_train_fact *facts;
     size_t n_facts;

@@ -36,7 +36,10 @@ expect 0 '--num_processes N' "$dreamrun" --help
 expect 0 '--num_processes N' "$dreamrun" launch -h
 expect 0 'dreamrun 0.1.0' "$dreamrun" --version
 expect 64 'dreamrun: error: dreamrun launch: no program given' "$dreamrun" launch
-expect 64 'dreamrun config is not available yet' "$dreamrun" config
+expect 64 'dreamrun submit is not available yet' "$dreamrun" submit
+expect 64 "dreamrun config: found 'x'" "$dreamrun" config x
+expect 64 'dreamrun merge-weights is not available: there are no sharded states' "$dreamrun" merge-weights
+expect 71 'dreamrun_selftest: there is no such program' "$dreamrun" env
 expect 64 'did you mean --num_processes?' "$dreamrun" launch --num_proceses 2 train_db
 expect 64 '--multi_gpu needs at least 2 ranks, found 1 (default)' "$dreamrun" launch --multi_gpu train_db
 expect 64 '--use_fsdp is not supported' "$dreamrun" launch --use_fsdp train_db

@@ -235,6 +235,52 @@ shared_memory_stays_clean() {
     done
 }
 
+commands() {
+    local got=0
+    "$bin/dreamrun" test --num_processes 2 --oversubscribe "$PWD/dir" >test.out 2>test.err
+    holds test.out 'ok sums of 16 MiB: right and the same on all ranks'
+    holds test.out 'ok '"$PWD/dir"': a file written'
+    holds test.err 'starting again (attempt 2)'
+    equal "$(tail -n 1 test.out)" 'all tests passed' 'the last line'
+    start plan "$bin/dreamrun" estimate train_db -- --output_dir "$PWD/out" --save_state
+    holds plan.err 'memory: needs '
+    holds plan.err 'estimate: a training state (--save_state): 55.2 MiB on disk'
+    [ ! -e out ] # 4823364 trained values: x 4 bytes, three times (weights, two of AdamW)
+    watched out -- --max_train_steps 2 --save_state
+    "$bin/dreamrun" verify out >verify.out
+    holds verify.out 'out/last-state: step 2, every byte as it was saved'
+    printf X | dd of=out/last-state/optimizer.safetensors bs=1 seek=5000 conv=notrunc status=none
+    "$bin/dreamrun" verify out >verify.out 2>verify.err || got=$?
+    equal "$got" 65 'exit code'
+    holds verify.out 'out/last-state: DAMAGED: out/last-state: optimizer.safetensors does not have the content'
+    "$bin/dreamrun" status out >status.out
+    holds status.out 'attempt 1 ended: exit code 0 after step 2 (newest state: step 2)'
+    holds status.out 'nobody writes; the last writer was: {"epoch": 1'
+}
+
+# What config writes, launch reads; env says where each value comes from.
+sources() {
+    export XDG_CONFIG_HOME=$PWD
+    printf '1\n3\nfp16\n' | "$bin/dreamrun" config >/dev/null
+    echo 'dreamrun: {max_restarts: 4}' >>dreamrun/default.yaml
+    "$bin/dreamrun" config update >/dev/null
+    DREAMRUN_GRACE=7 "$bin/dreamrun" env --json --quiet >env.json
+    python3 -c '
+import json, sys
+env = json.load(open("env.json"))
+for line in sys.stdin:
+    name, value, source = line.split(None, 2)
+    found = env[name]
+    assert found["value"] == value and source.strip() in found["source"], (name, found)' <<END
+ranks 3 file
+--mixed_precision fp16 default.yaml
+--max_restarts 4 default.yaml
+--grace 7 \$DREAMRUN_GRACE
+--quiet true command line
+--restart_policy progress default
+END
+}
+
 check 'a killed rank: restarted, the same bits' killed_and_restarted
 check 'killed three times: the same bits' killed_again_and_again
 check 'crash loops are refused' crash_loop
@@ -251,4 +297,6 @@ check 'a writer that was given up is fenced off' fenced_off
 check 'logs of the ranks' logs
 check 'ranks are counted' counted
 check 'shared memory after kills' shared_memory_stays_clean
+check 'test, estimate, status, verify' commands
+check 'config and env' sources
 finish
