@@ -144,6 +144,29 @@ static dr_status check_companions(const dr_options *o)
     return check_full(o, DR_OPT_full_bf16, "bf16");
 }
 
+/* When sample pictures are drawn, and of what. */
+static dr_status check_samples(const dr_options *o)
+{
+    static const int times[] = {DR_OPT_sample_every_n_steps, DR_OPT_sample_every_n_epochs};
+    bool any = dr_opt_flag(o, DR_OPT_sample_at_first);
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        const bool on = dr_opt_int_or(o, times[i], 0) > 0;
+        if (dr_opt_given(o, times[i]) && !on) {
+            dr_warn("--%s %lld: below 1, so it draws nothing", option_specs[times[i]].name,
+                    (long long)dr_opt_int(o, times[i]));
+        }
+        any = any || on;
+    }
+    if (any && !dr_opt_has(o, DR_OPT_sample_prompts)) {
+        DR_FAIL(DR_INVALID, "sample pictures need --sample_prompts, a file of prompts");
+    }
+    if (!any && dr_opt_given(o, DR_OPT_sample_prompts)) {
+        dr_warn("--sample_prompts: no pictures are drawn without --sample_every_n_steps, "
+                "--sample_every_n_epochs or --sample_at_first");
+    }
+    return DR_OK;
+}
+
 static dr_status check_required(const dr_options *o, unsigned without)
 {
     static const struct {
@@ -403,6 +426,7 @@ dr_status dr_options_check_without(dr_options *o, unsigned without)
     int height = 0;
     DR_TRY(check_exclusions(o));
     DR_TRY(check_companions(o));
+    DR_TRY(check_samples(o));
     DR_TRY(check_sizes(o));
     DR_TRY(check_log(o));
     DR_TRY(dr_optset_check_available(o));

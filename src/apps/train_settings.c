@@ -296,6 +296,19 @@ static void log_settings(const dr_options *o, dr_setting_texts *texts, dr_train_
     c->options = dr_options_effective(o, &texts->arena, &c->n_options);
 }
 
+static void sample_settings(const dr_options *o, dr_train_config *c)
+{
+    c->samples = (dr_sample_plan){
+        .prompts = dr_opt_str(o, DR_OPT_sample_prompts),
+        .every_n_steps = dr_opt_int_or(o, DR_OPT_sample_every_n_steps, 0),
+        .every_n_epochs = dr_opt_int_or(o, DR_OPT_sample_every_n_epochs, 0),
+        .at_first = dr_opt_flag(o, DR_OPT_sample_at_first),
+        .karras = dr_opt_flag(o, DR_OPT_sample_karras),
+    };
+    const char *sampler = dr_opt_str(o, DR_OPT_sample_sampler);
+    DR_CHECK(dr_sampler_kind_from_name(sampler, &c->samples.sampler) == DR_OK, "%s", sampler);
+}
+
 static void checkpoint_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     c->save = (dr_save_options){
@@ -310,6 +323,7 @@ static void checkpoint_settings(const dr_options *o, dr_setting_texts *texts, dr
         .state = dr_opt_flag(o, DR_OPT_save_state),
         .state_at_end = dr_opt_flag(o, DR_OPT_save_state_on_train_end),
     };
+    sample_settings(o, c);
     c->resume = dr_opt_str(o, DR_OPT_resume);
     c->estimate = dr_opt_flag(o, DR_OPT_estimate);
     c->resume_changed = dr_opt_flag(o, DR_OPT_resume_changed);

@@ -164,6 +164,7 @@ dr_status dr_run_plan_memory(dr_run *r)
     DR_TRY(activation_peak(r, &peak));
     DR_TRY(dr_run_validation_peak(r, &peak));
     DR_TRY(update_peak(r, &peak));
+    DR_TRY(dr_run_plan_samples(r, &peak));
     const memory_plan p = {
         .weights = dr_network_weight_bytes(&r->net),
         .gradients = dr_network_grad_bytes(&r->net),

@@ -85,6 +85,16 @@ static size_t terminal_columns(void)
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 0 ? w.ws_col : 1000;
 }
 
+/* Over the line before it, as much as fits. */
+static void rewrite_line(const char *line)
+{
+    const size_t columns = terminal_columns();
+    const size_t n = strlen(line);
+    const size_t fits = columns > 1 ? columns - 1 : 1; /* a full last column would wrap */
+    (void)fprintf(stderr, "\r%.*s\033[K", (int)(fits < n ? fits : n), line);
+    (void)fflush(stderr);
+}
+
 static void print_line(const dr_progress *p, const dr_progress_step *s, double now)
 {
     const double elapsed = now - p->started_s;
@@ -95,7 +105,6 @@ static void print_line(const dr_progress *p, const dr_progress_step *s, double n
     char memory[64];
     char scale[64];
     char line[384];
-    char text[420];
     describe_memory(s, memory);
     describe_scale(s, scale);
     (void)snprintf(line, sizeof line,
@@ -105,15 +114,11 @@ static void print_line(const dr_progress *p, const dr_progress_step *s, double n
                    p->smooth_loss, s->lr, rate, per_step, data, memory, scale, eta / 3600,
                    eta / 60 % 60, eta % 60, (long long)s->steps_to_save);
     if (p->rewrite) {
-        const size_t columns = terminal_columns();
-        const size_t fits = columns > 1 ? columns - 1 : 1; /* a full last column would wrap */
-        (void)snprintf(text, sizeof text, "\r%.*s\033[K",
-                       (int)(fits < sizeof line ? fits : sizeof line), line);
+        rewrite_line(line);
     } else {
-        (void)snprintf(text, sizeof text, "%s\n", line);
+        (void)fprintf(stderr, "%s\n", line);
+        (void)fflush(stderr);
     }
-    (void)fputs(text, stderr);
-    (void)fflush(stderr);
 }
 
 void dr_progress_update(dr_progress *p, const dr_progress_step *s)
@@ -158,6 +163,18 @@ void dr_progress_validation(dr_progress *p, const dr_progress_loss *v)
         dr_info("%s)", dr_str_get(&text));
     }
     dr_str_free(&text);
+}
+
+void dr_progress_note(dr_progress *p, const char *text)
+{
+    if (p->rewrite) {
+        rewrite_line(text);
+    }
+}
+
+void dr_progress_pause(dr_progress *p, double seconds)
+{
+    p->started_s += seconds;
 }
 
 void dr_progress_end(dr_progress *p)

@@ -52,6 +52,10 @@ typedef struct dr_progress_loss { /* of the pictures kept for validation */
     double at[DR_PROGRESS_TIMESTEPS]; /* the loss at each */
 } dr_progress_loss;
 void dr_progress_validation(dr_progress *p, const dr_progress_loss *v);
+/* Something that goes on between steps, on the rewritten line of a terminal only. */
+void dr_progress_note(dr_progress *p, const char *text);
+/* The last seconds were no training: rates and the time that is left do not count them. */
+void dr_progress_pause(dr_progress *p, double seconds);
 /* Ends the rewritten line. */
 void dr_progress_end(dr_progress *p);
 

@@ -25,6 +25,7 @@ enum {
 };
 
 typedef struct dr_look_ahead dr_look_ahead;
+typedef struct dr_run_samples dr_run_samples;
 
 typedef struct dr_fused { /* a step inside backward */
     dr_context *cx;
@@ -63,8 +64,9 @@ typedef struct dr_run {
     dr_mask_store *masks;      /* NULL: no picture has one */
     float *latent;             /* of the picture that is being validated */
     dr_progress progress;
-    dr_run_log *log;   /* rank 0, when it is wanted; else NULL */
-    uint32_t n_leaves; /* of a step, over all ranks */
+    dr_run_samples *samples; /* NULL: none are wanted */
+    dr_run_log *log;         /* rank 0, when it is wanted; else NULL */
+    uint32_t n_leaves;       /* of a step, over all ranks */
     uint32_t steps_per_epoch;
     int64_t n_steps;
     int64_t step;    /* done so far, those before a resume included */
@@ -196,6 +198,18 @@ DR_MUST_USE dr_status dr_run_save_due(dr_run *r);
 DR_MUST_USE dr_status dr_run_save_last(dr_run *r);
 /* Collective. Saves a state; DR_CANCELLED with how to go on. */
 DR_MUST_USE dr_status dr_run_leave(dr_run *r);
+
+/* ---- run_samples.c ---- */
+
+/* Collective. Reads the prompts and gives them to all ranks; nothing where no pictures are wanted.
+ */
+DR_MUST_USE dr_status dr_run_open_samples(dr_run *r);
+/* Checks the prompts and raises *peak to what a picture needs of the pool. */
+DR_MUST_USE dr_status dr_run_plan_samples(dr_run *r, size_t *peak);
+/* Collective. Before the first step and after every one: the pictures that are due. What a picture
+ * fails of costs that picture; the training is the same with and without. */
+DR_MUST_USE dr_status dr_run_sample_due(dr_run *r);
+void dr_run_close_samples(dr_run *r);
 
 /* ---- run_state.c ---- */
 

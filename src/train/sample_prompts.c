@@ -93,10 +93,8 @@ static dr_status set_scale(dr_sample_prompt *q, const char *place, double value)
 
 static dr_status set_sampler(dr_sample_prompt *q, const char *place, const char *name)
 {
-    const dr_status st = dr_sampler_kind_from_name(name, &q->sampler);
-    if (st != DR_OK) {
-        (void)dr_error_prefix(st, "%s", place);
-        return DR_FORMAT;
+    if (dr_sampler_kind_from_name(name, &q->sampler) != DR_OK) {
+        DR_FAIL(DR_FORMAT, "%s: sampler \"%s\": expected one of %s", place, name, DR_SAMPLER_NAMES);
     }
     return DR_OK;
 }

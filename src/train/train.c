@@ -250,6 +250,7 @@ static dr_status prepare(dr_run *r)
     if (!r->c->estimate) {
         DR_TRY(dr_run_check_output(r));
     }
+    DR_TRY(dr_run_open_samples(r));
     dr_run_fingerprint_dataset(r);
     DR_TRY(dr_dist_agree(r->dist, plan_steps(r)));
     DR_TRY(dr_dist_agree(r->dist, dr_run_create_optimizer(r)));
@@ -274,7 +275,8 @@ dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan
                                                         .n_leaves = r->n_leaves});
 }
 
-/* After a step: what is due is saved; a request to stop ends the run unless it is at its end. */
+/* After a step: what is due is drawn and saved; a request to stop ends the run unless it is at its
+ * end. */
 static dr_status end_step(dr_run *r)
 {
     dr_watchdog_step(r->step);
@@ -283,6 +285,7 @@ static dr_status end_step(dr_run *r)
     }
     dr_watchdog_does(DR_DOES_VALIDATE);
     DR_TRY(dr_run_validate_due(r));
+    DR_TRY(dr_run_sample_due(r));
     dr_watchdog_does(DR_DOES_SAVE);
     DR_TRY(dr_run_save_due(r));
     return r->stop_signal != 0 && r->step < r->n_steps ? dr_run_leave(r) : DR_OK;
@@ -314,6 +317,9 @@ static dr_status train(dr_run *r)
     dr_stop_take_notes(true);
     dr_progress_begin(&r->progress, r->c->progress, r->n_steps, (uint32_t)dr_run_n_epochs(r),
                       r->resuming ? &r->resumed_loss : NULL);
+    if (r->step == 0) {
+        st = dr_run_sample_due(r);
+    }
     while (st == DR_OK && r->step < r->n_steps) {
         st = train_epoch(r, (uint32_t)(r->step / r->steps_per_epoch) + 1);
     }
@@ -328,6 +334,7 @@ static dr_status train(dr_run *r)
 
 static void release(dr_run *r)
 {
+    dr_run_close_samples(r);
     dr_reducer_destroy(r->reducer);
     free(r->host_grads);
     free(r->latent);

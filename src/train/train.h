@@ -9,6 +9,7 @@
 #include "data/caption.h"
 #include "data/dataset.h"
 #include "diffusion/objective.h"
+#include "diffusion/sampler.h"
 #include "dist/dist.h"
 #include "ops/diffusion_ops.h"
 #include "train/lora_settings.h"
@@ -40,11 +41,20 @@ typedef struct dr_validation_options { /* of pictures that data keeps for valida
     int64_t most_batches; /* 0: all */
 } dr_validation_options;
 
+typedef struct dr_sample_plan {            /* sample pictures; 0: not given */
+    const char *prompts;                   /* --sample_prompts, or NULL */
+    int64_t every_n_steps, every_n_epochs; /* epochs win over steps */
+    bool at_first;
+    dr_sampler_kind sampler; /* of prompts that name none */
+    bool karras;
+} dr_sample_plan;
+
 typedef struct dr_train_config { /* strings outlive the run */
     dr_model_open_options model;
     dr_dataset_options data;
     const char *output_dir;
     dr_save_options save;
+    dr_sample_plan samples;
     bool save_as_given; /* save_format was named; else the source's format */
     dr_save_format save_format;
     bool use_safetensors; /* else the source's format, but never torch's */

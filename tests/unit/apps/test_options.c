@@ -141,8 +141,6 @@ static void what_is_not_built_is_refused_by_name(void **state)
                        "--optimizer_type DAdaptSGD is not available yet; available: AdamW");
     expect_check_error(WORDS(BASE, "--torch_compile"), DR_UNSUPPORTED,
                        "--torch_compile is not supported: there is no graph compiler here");
-    expect_check_error(WORDS(BASE, "--sample_prompts=p.txt"), DR_UNSUPPORTED,
-                       "not available yet: use dreamrun sample after training");
     expect_check_error(WORDS(BASE, "--optimizer_args", "amsgrad=True"), DR_UNSUPPORTED, "amsgrad");
     expect_good(WORDS(BASE, "--multires_noise_discount=0.30", "--huber_c", "0.1", "--loss_type=l2",
                       "--lr_decay_steps=0", "--keep_tokens_separator=", "--optimizer_type="));
@@ -175,6 +173,9 @@ static void missing_and_unfitting_values_are_named(void **state)
         WORDS("--pretrained_model_name_or_path=m", "--resolution=64", "--output_dir=o"), DR_INVALID,
         "--train_data_dir is missing");
     expect_check_error(WORDS(BASE, "--output_dir="), DR_INVALID, "--output_dir is missing");
+    expect_check_error(WORDS(BASE, "--sample_at_first"), DR_INVALID,
+                       "sample pictures need --sample_prompts");
+    expect_good(WORDS(BASE, "--sample_prompts=p.txt", "--sample_every_n_epochs=0"));
     expect_check_error(WORDS(BASE, "--enable_bucket", "--bucket_reso_steps=32"), DR_INVALID,
                        "--bucket_reso_steps: found 32");
     expect_check_error(WORDS(BASE, "--enable_bucket", "--min_bucket_reso=576"), DR_INVALID,
