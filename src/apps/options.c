@@ -186,6 +186,9 @@ static dr_status check_required(const dr_options *o, unsigned without)
         if (of_data && dr_opt_has(o, DR_OPT_dataset_config)) {
             continue; /* the file says it */
         }
+        if (required[i].id == DR_OPT_train_data_dir && dr_opt_has(o, DR_OPT_in_json)) {
+            continue; /* its paths may be whole */
+        }
         if ((required[i].unless & without) == 0 && (text == NULL || text[0] == '\0')) {
             DR_FAIL(DR_INVALID, "--%s is missing: %s", option_specs[required[i].id].name,
                     required[i].what);

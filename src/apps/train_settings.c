@@ -14,13 +14,17 @@
 static char *default_cache_dir(const dr_options *o)
 {
     const char *config = dr_opt_str(o, DR_OPT_dataset_config);
-    if (config == NULL) {
-        return dr_path_join(dr_opt_str(o, DR_OPT_train_data_dir), ".latent_cache");
+    const char *dir = dr_opt_str(o, DR_OPT_train_data_dir);
+    if (config == NULL && (dir == NULL || dir[0] == '\0')) {
+        config = dr_opt_str(o, DR_OPT_in_json);
     }
-    dr_str dir = {0};
-    dr_str_add_n(&dir, config, (size_t)(dr_path_base(config) - config));
-    dr_str_add(&dir, ".latent_cache");
-    return dir.data;
+    if (config == NULL) {
+        return dr_path_join(dir, ".latent_cache");
+    }
+    dr_str beside = {0};
+    dr_str_add_n(&beside, config, (size_t)(dr_path_base(config) - config));
+    dr_str_add(&beside, ".latent_cache");
+    return beside.data;
 }
 
 static void cache_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
@@ -80,6 +84,7 @@ static dr_subset_options subset_settings(const dr_options *o, const dr_setting_t
         .flip_aug = dr_opt_flag(o, DR_OPT_flip_aug),
         .mask_dir = dr_opt_str(o, DR_OPT_conditioning_data_dir),
         .alpha_mask = dr_opt_flag(o, DR_OPT_alpha_mask),
+        .cache_info = dr_opt_flag(o, DR_OPT_cache_info),
         .color_aug = dr_opt_flag(o, DR_OPT_color_aug),
         .random_crop = dr_opt_flag(o, DR_OPT_random_crop),
     };
@@ -108,24 +113,59 @@ static dr_status take_face_range(const dr_options *o, dr_subset_options *out)
     return DR_OK;
 }
 
-/* --dataset_config over what the command line says; nothing without it. */
+static void warn_ignored(const dr_options *o, int option, const char *why)
+{
+    if (dr_opt_given(o, option)) {
+        dr_warn("--%s is ignored: %s", dr_options_table()->specs[option].name, why);
+    }
+}
+
+/* --in_json: one dataset of one subset; nothing without it. */
+static dr_status metadata_file_settings(const dr_options *o, dr_setting_texts *texts,
+                                        dr_dataset_options *data)
+{
+    const char *path = dr_opt_str(o, DR_OPT_in_json);
+    if (path == NULL) {
+        warn_ignored(o, DR_OPT_dataset_repeats, "the names of the folders say their repeats");
+        return DR_OK;
+    }
+    warn_ignored(o, DR_OPT_reg_data_dir, "--in_json has no regularisation pictures");
+    dr_dataset_part *part = dr_arena_alloc(&texts->arena, sizeof *part);
+    dr_subset_spec *spec = dr_arena_alloc(&texts->arena, sizeof *spec);
+    *part = (dr_dataset_part){.buckets = data->buckets,
+                              .batch_size = (uint32_t)dr_opt_int(o, DR_OPT_train_batch_size),
+                              .validation_split = data->validation_split,
+                              .validation_seed = data->validation_seed};
+    const char *dir = data->folders.train_data_dir;
+    *spec = (dr_subset_spec){.image_dir = dir != NULL && dir[0] != '\0' ? dir : NULL,
+                             .metadata_file = path,
+                             .repeats = dr_opt_int(o, DR_OPT_dataset_repeats),
+                             .options = &texts->subset};
+    data->parts = part;
+    data->specs = spec;
+    data->n_parts = data->n_specs = 1;
+    data->folders.reg_data_dir = NULL;
+    if (!dr_path_exists(path)) {
+        DR_FAIL(DR_INVALID, "--in_json: %s: no such file", path);
+    }
+    return DR_OK;
+}
+
+/* --dataset_config over what the command line says; without it --in_json, or folders. */
 static dr_status dataset_file_settings(const dr_options *o, dr_setting_texts *texts,
                                        dr_dataset_options *data)
 {
-    static const int ignored[] = {DR_OPT_train_data_dir, DR_OPT_reg_data_dir};
+    static const int ignored[] = {DR_OPT_train_data_dir, DR_OPT_reg_data_dir, DR_OPT_in_json};
     const char *path = dr_opt_str(o, DR_OPT_dataset_config);
     if (path == NULL) {
-        return DR_OK;
+        return metadata_file_settings(o, texts, data);
     }
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) {
-        if (dr_opt_given(o, ignored[i])) {
-            dr_warn("--%s is ignored: --dataset_config names the folders",
-                    dr_options_table()->specs[ignored[i]].name);
-        }
+        warn_ignored(o, ignored[i], "--dataset_config names the folders");
     }
     texts->defaults = (dr_dataset_defaults){.buckets = data->buckets,
                                             .batch_size = dr_opt_int(o, DR_OPT_train_batch_size),
-                                            .repeats = 1,
+                                            .repeats = dr_opt_int(o, DR_OPT_dataset_repeats),
                                             .validation_split = data->validation_split,
                                             .validation_seed = (int64_t)data->validation_seed,
                                             .masked_loss = dr_opt_flag(o, DR_OPT_masked_loss),

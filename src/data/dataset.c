@@ -357,10 +357,15 @@ void dr_dataset_summary(const dr_dataset *d, dr_str *out)
                           dr_folders_plural(s->n_images));
             continue;
         }
-        dr_str_printf(out, "%s %s: %zu picture%s x %lld repeat%s, class '%s'\n",
+        dr_str_printf(out, "%s %s: %zu picture%s x %lld repeat%s",
                       s->is_reg ? "regularisation" : "training", s->dir, s->n_images,
                       dr_folders_plural(s->n_images), (long long)s->repeats,
-                      dr_folders_plural((uint64_t)s->repeats), s->class_tokens);
+                      dr_folders_plural((uint64_t)s->repeats));
+        if (s->metadata_file != NULL) {
+            dr_str_printf(out, ", captions of %s\n", s->metadata_file);
+        } else {
+            dr_str_printf(out, ", class '%s'\n", s->class_tokens);
+        }
     }
     dr_str_printf(out, "samples per epoch: %lu training", (unsigned long)d->n_train_samples);
     if (d->n_reg_samples > 0) {

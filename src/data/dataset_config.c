@@ -336,6 +336,7 @@ static settings of_command_line(const dr_dataset_defaults *d)
         .flip_aug = d->subset.flip_aug,
         .conditioning_data_dir = d->subset.mask_dir,
         .alpha_mask = d->subset.alpha_mask,
+        .cache_info = d->subset.cache_info,
         .color_aug = d->subset.color_aug,
         .random_crop = d->subset.random_crop,
         .face_crop_aug_range = {d->subset.face_least, d->subset.face_most},
@@ -366,12 +367,10 @@ static dr_status refuse_unbuilt(const reader *r, const scope *s, const settings 
         bool asked;
         const char *what;
     } rows[] = {
-        {v->metadata_file != NULL, "metadata_file (fine-tuning subsets) is for train_network"},
         {v->conditioning_data_dir != NULL && !r->defaults->masked_loss,
          "conditioning_data_dir without --masked_loss (ControlNet)"},
         {v->custom_attributes != NULL && v->custom_attributes->n > 0, "custom_attributes"},
         {v->network_multiplier < 1.0 || v->network_multiplier > 1.0, "network_multiplier"},
-        {v->cache_info, "cache_info"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (rows[i].asked) {
@@ -423,6 +422,7 @@ static dr_status take_options(const reader *r, const scope *s, const settings *v
         .flip_aug = v->flip_aug,
         .mask_dir = v->conditioning_data_dir,
         .alpha_mask = v->alpha_mask,
+        .cache_info = v->cache_info,
         .color_aug = v->color_aug,
         .random_crop = v->random_crop,
         .face_least = v->face_crop_aug_range[0],
@@ -457,8 +457,13 @@ static dr_status take_subset(reader *r, const scope *s, settings v)
 {
     const dr_subset_options *options = NULL;
     DR_TRY(take_keys(r, s, &v));
-    if (v.image_dir == NULL || v.image_dir[0] == '\0') {
+    bool has_dir = v.image_dir != NULL && v.image_dir[0] != '\0';
+    if (!has_dir && v.metadata_file == NULL) {
         return PLACE(r, s, NULL, DR_INVALID, "image_dir is missing: the folder with the pictures");
+    }
+    if (v.metadata_file != NULL && v.is_reg) {
+        return PLACE(r, s, NULL, DR_INVALID,
+                     "is_reg and metadata_file exclude each other: regularisation is for folders");
     }
     DR_TRY(take_options(r, s, &v, &options));
     if (v.num_repeats < 1) {
@@ -466,7 +471,8 @@ static dr_status take_subset(reader *r, const scope *s, settings v)
                 dr_config_source(r->doc), s->dataset, s->subset, (long long)v.num_repeats);
         return DR_OK;
     }
-    *add_spec(r) = (dr_subset_spec){.image_dir = v.image_dir,
+    *add_spec(r) = (dr_subset_spec){.image_dir = has_dir ? v.image_dir : NULL,
+                                    .metadata_file = v.metadata_file,
                                     .class_tokens = v.class_tokens,
                                     .repeats = v.num_repeats,
                                     .is_reg = v.is_reg,

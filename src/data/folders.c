@@ -111,6 +111,12 @@ static dr_subset *add_subset(folder_scan *s)
     return subset;
 }
 
+static void note_bad(folder_scan *s, const dr_probed *probed)
+{
+    s->first_bad = s->bad.n == 0 ? probed->status : s->first_bad;
+    dr_problems_add(&s->bad, probed->error);
+}
+
 /* One picture: finds its caption; bad ones are collected, not returned. */
 static dr_status scan_image(folder_scan *s, const dr_subset *subset, const dr_probed *probed)
 {
@@ -119,8 +125,7 @@ static dr_status scan_image(folder_scan *s, const dr_subset *subset, const dr_pr
                              .size = probed->size,
                              .subset = (uint32_t)(s->n_subsets - 1)};
     if (probed->status != DR_OK) {
-        s->first_bad = s->bad.n == 0 ? probed->status : s->first_bad;
-        dr_problems_add(&s->bad, probed->error);
+        note_bad(s, probed);
         return DR_OK;
     }
     const char *caption = NULL;
@@ -180,11 +185,17 @@ static size_t list_pictures(folder_scan *s, const dr_subset *subset, const dr_st
     return n;
 }
 
+/* Where the file of --cache_info is; NULL: not wanted. */
+static const char *info_dir(const dr_subset *subset)
+{
+    return subset->options->cache_info ? subset->dir : NULL;
+}
+
 static dr_status scan_pictures(folder_scan *s, dr_subset *subset, const dr_strv *names)
 {
     dr_probed *at = dr_xcalloc(names->n + 1, sizeof *at);
     size_t n = list_pictures(s, subset, names, at);
-    dr_status st = dr_probe_pictures(s->o, at, n);
+    dr_status st = dr_probe_pictures(s->o, info_dir(subset), at, n);
     for (size_t i = 0; st == DR_OK && i < n; i++) {
         st = scan_image(s, subset, &at[i]);
     }
@@ -195,8 +206,50 @@ static dr_status scan_pictures(folder_scan *s, dr_subset *subset, const dr_strv 
     return DR_OK;
 }
 
-/* Adds the folder `from` says, with its pictures. */
-static dr_status scan_subset(folder_scan *s, const dr_subset *from)
+/* The pictures that a metadata file names, with its captions. */
+static dr_status scan_listed(folder_scan *s, dr_subset *subset, const dr_subset_spec *spec)
+{
+    dr_listed *list = NULL;
+    size_t n = 0;
+    size_t n_bad = s->bad.n;
+    DR_TRY(dr_metadata_file_read(s->arena, spec, &s->bad, &list, &n));
+    s->first_bad = n_bad == 0 && s->bad.n > 0 ? DR_FORMAT : s->first_bad;
+    dr_probed *at = dr_xcalloc(n + 1, sizeof *at);
+    for (size_t i = 0; i < n; i++) {
+        at[i].path = dr_path_join("", list[i].path);
+    }
+    dr_status st = dr_probe_pictures(s->o, info_dir(subset), at, n);
+    for (size_t i = 0; st == DR_OK && i < n; i++) {
+        if (at[i].status != DR_OK) {
+            note_bad(s, &at[i]);
+            continue;
+        }
+        const bool bare = list[i].caption[0] == '\0';
+        add_image(s, &(dr_folder_image){.path = list[i].path,
+                                        .caption = bare ? subset->class_tokens : list[i].caption,
+                                        .size = at[i].size,
+                                        .subset = (uint32_t)(s->n_subsets - 1),
+                                        .has_caption_file = true});
+    }
+    dr_probed_free(at, n);
+    free(list);
+    subset->n_images = s->n_images - subset->first_image;
+    return st;
+}
+
+static dr_status scan_folder(folder_scan *s, dr_subset *subset)
+{
+    dr_strv names = {0};
+    dr_status st = dr_list_dir(subset->dir, &names);
+    if (st == DR_OK) {
+        st = scan_pictures(s, subset, &names);
+    }
+    dr_strv_free(&names);
+    return st;
+}
+
+/* Adds the folder `from` says, with its pictures; spec: of a metadata file, or NULL. */
+static dr_status scan_subset(folder_scan *s, const dr_subset *from, const dr_subset_spec *spec)
 {
     const char *path = from->dir;
     if (from->repeats > INT32_MAX) {
@@ -217,13 +270,7 @@ static dr_status scan_subset(folder_scan *s, const dr_subset *from)
     bool dot = extension[0] == '.' || extension[0] == '\0';
     s->extension = dr_arena_printf(s->arena, "%s%s", dot ? "" : ".", extension);
     size_t bad_before = s->bad.n + s->bad_captions.n;
-    dr_strv names = {0};
-    dr_status st = dr_list_dir(path, &names);
-    if (st == DR_OK) {
-        st = scan_pictures(s, subset, &names);
-    }
-    dr_strv_free(&names);
-    DR_TRY(st);
+    DR_TRY(spec != NULL ? scan_listed(s, subset, spec) : scan_folder(s, subset));
     if (subset->n_images == 0) {
         s->n_subsets--;
         if (s->bad.n + s->bad_captions.n == bad_before) { /* bad ones are reported together */
@@ -255,11 +302,13 @@ static dr_status scan_child(folder_scan *s, const char *path, const char *name, 
         return DR_OK;
     }
     *valid = true;
-    return scan_subset(s, &(dr_subset){.dir = path,
-                                       .class_tokens = class_tokens,
-                                       .repeats = repeats,
-                                       .is_reg = is_reg,
-                                       .options = s->defaults});
+    return scan_subset(s,
+                       &(dr_subset){.dir = path,
+                                    .class_tokens = class_tokens,
+                                    .repeats = repeats,
+                                    .is_reg = is_reg,
+                                    .options = s->defaults},
+                       NULL);
 }
 
 static void warn_collected(dr_problems *p, const char *what)
@@ -389,42 +438,62 @@ static dr_status scan_all(folder_scan *s)
     return DR_OK;
 }
 
+/* Where a subset's pictures come from: a metadata file, or a folder. */
+static const char *source_of(const dr_subset_spec *spec)
+{
+    return spec->metadata_file != NULL ? spec->metadata_file : spec->image_dir;
+}
+
 static bool named_before(const dr_subset_spec *specs, size_t i)
 {
     for (size_t k = 0; k < i; k++) {
-        if (specs[k].part == specs[i].part && is_same_dir(specs[k].image_dir, specs[i].image_dir)) {
+        if (specs[k].part == specs[i].part &&
+            is_same_dir(source_of(&specs[k]), source_of(&specs[i]))) {
             return true;
         }
     }
     return false;
 }
 
+static dr_status scan_spec(folder_scan *s, const dr_subset_spec *spec)
+{
+    const char *dir = spec->image_dir;
+    if (dir == NULL) { /* for messages: where the metadata file stands */
+        size_t n = (size_t)(dr_path_base(spec->metadata_file) - spec->metadata_file);
+        dir = n > 0 ? dr_arena_strndup(s->arena, spec->metadata_file, n) : ".";
+    }
+    return scan_subset(
+        s,
+        &(dr_subset){.dir = dir,
+                     .class_tokens = spec->class_tokens != NULL ? spec->class_tokens : "",
+                     .repeats = spec->repeats,
+                     .metadata_file = spec->metadata_file,
+                     .is_reg = spec->is_reg,
+                     .part = spec->part,
+                     .options = spec->options},
+        spec->metadata_file != NULL ? spec : NULL);
+}
+
 static dr_status scan_specs(folder_scan *s, const dr_subset_spec *specs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         const dr_subset_spec *spec = &specs[i];
-        if (!dr_path_is_dir(spec->image_dir)) {
+        if (spec->image_dir != NULL && !dr_path_is_dir(spec->image_dir)) {
             DR_FAIL(DR_INVALID, "image_dir: %s: %s", spec->image_dir,
                     dr_path_exists(spec->image_dir) ? "not a directory" : "no such directory");
         }
         if (named_before(specs, i)) {
-            dr_warn("image_dir: %s is named twice in one dataset; the second time is ignored",
-                    spec->image_dir);
+            dr_warn("%s: %s is named twice in one dataset; the second time is ignored",
+                    spec->metadata_file != NULL ? "metadata_file" : "image_dir", source_of(spec));
             continue;
         }
-        DR_TRY(scan_subset(
-            s, &(dr_subset){.dir = spec->image_dir,
-                            .class_tokens = spec->class_tokens != NULL ? spec->class_tokens : "",
-                            .repeats = spec->repeats,
-                            .is_reg = spec->is_reg,
-                            .part = spec->part,
-                            .options = spec->options}));
+        DR_TRY(scan_spec(s, spec));
     }
     warn_unused(s);
     DR_TRY(report_bad(s));
     if (s->n_images == 0) {
         DR_FAIL(DR_FORMAT, "no usable picture (.png, .jpg, .jpeg, .webp, .bmp) in any image_dir of "
-                           "the dataset file");
+                           "the dataset file, or named by its metadata files");
     }
     return DR_OK;
 }

@@ -22,6 +22,7 @@ typedef struct dr_folder_options {
     const char *reg_data_dir;          /* --reg_data_dir; NULL: none                             */
     const char *caption_extension;     /* --caption_extension; a missing leading dot is added    */
     bool skip_bad_images;              /* --skip_bad_images: leave them out instead of failing   */
+    bool info_read_only;               /* the files of cache_info are read, not written          */
     dr_probe_fn probe;                 /* dr_picture_check; tests give others                    */
     int threads;                       /* that probe at once; the rest of a scan is one thread's */
     const dr_picture_options *picture; /* how to decode; NULL: the defaults */
@@ -33,6 +34,7 @@ typedef struct dr_subset {    /* one <repeats>_<class> folder, or one of a datas
     const char *class_tokens; /* caption of pictures without a caption file  */
     int64_t repeats;          /* from the folder's name                      */
     bool is_reg;
+    const char *metadata_file;        /* its pictures and captions come from; NULL: the folder  */
     bool is_validation;               /* set by data/validation.h: never trained on */
     uint32_t part;                    /* dataset that it belongs to; 0 without a dataset file */
     const dr_subset_options *options; /* never NULL */

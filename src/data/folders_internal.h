@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 #include "data/folders.h"
+#include "data/info_cache.h"
 
 typedef struct dr_problems { /* counts all, keeps the first five as text */
     size_t n;
@@ -50,14 +51,30 @@ DR_MUST_USE dr_status dr_caption_file_find(dr_arena *arena, const char *image_pa
                                            const char *extension, bool all_lines,
                                            dr_caption_stats *stats, const char **caption);
 
+typedef struct dr_listed { /* one picture of a metadata file, in the arena */
+    const char *path, *caption;
+} dr_listed;
+/*
+ * The pictures of spec->metadata_file, by path; *out is the caller's (free). Keys without a picture
+ * go to bad. Errors: DR_FORMAT and DR_IO as dr_json_open; DR_FORMAT for members that are no text;
+ * DR_INVALID for a path that needs an image_dir.
+ */
+DR_MUST_USE dr_status dr_metadata_file_read(dr_arena *arena, const dr_subset_spec *spec,
+                                            dr_problems *bad, dr_listed **out, size_t *n);
+
 typedef struct dr_probed { /* what a probe said of one file */
     char *path;            /* owned */
     dr_size_px size;
-    dr_status status; /* DR_OK, or FORMAT, IO, UNSUPPORTED: a bad picture */
-    char *error;      /* of a bad picture; owned */
+    dr_status status;    /* DR_OK, or FORMAT, IO, UNSUPPORTED: a bad picture */
+    char *error;         /* of a bad picture; owned */
+    dr_file_stamp stamp; /* with info_dir */
+    bool whole;          /* it was decoded, now or earlier */
+    bool known;          /* from info_dir's file */
 } dr_probed;
-/* Probes all paths by o->threads threads. Other errors than bad pictures are returned. */
-DR_MUST_USE dr_status dr_probe_pictures(const dr_folder_options *o, dr_probed *at, size_t n);
+/* Probes all paths by o->threads threads, those excepted that the file of --cache_info in info_dir
+ * knows (NULL: none). Other errors than bad pictures are returned. */
+DR_MUST_USE dr_status dr_probe_pictures(const dr_folder_options *o, const char *info_dir,
+                                        dr_probed *at, size_t n);
 void dr_probed_free(dr_probed *at, size_t n);
 
 #endif

@@ -16,6 +16,7 @@ typedef struct dr_subset_options { /* strings outlive the dataset */
     const dr_picture_options *picture; /* how to decode; NULL: the scan's               */
     bool flip_aug;                     /* half of the uses are mirrored                     */
     const char *mask_dir;              /* of mask pictures; NULL: none                       */
+    bool cache_info;                   /* what is found out about pictures is kept in a file */
     bool alpha_mask;                   /* without mask_dir: the picture's own alpha is one  */
     bool color_aug, random_crop;       /* see data/augment.h                                */
     double face_least, face_most;      /* --face_crop_aug_range; 0, 0: not used             */
@@ -24,9 +25,10 @@ typedef struct dr_subset_options { /* strings outlive the dataset */
 dr_subset_options dr_subset_options_default(void);
 
 typedef struct dr_subset_spec { /* a folder that a dataset file names */
-    const char *image_dir;
-    const char *class_tokens; /* caption of pictures without a caption file; NULL: none     */
-    int64_t repeats;          /* at least 1                                                 */
+    const char *image_dir;      /* with a metadata_file NULL, if that names whole paths       */
+    const char *metadata_file;  /* names its pictures and their captions; NULL: all pictures  */
+    const char *class_tokens;   /* caption of pictures without a caption file; NULL: none     */
+    int64_t repeats;            /* at least 1                                                 */
     bool is_reg;
     uint32_t part; /* the dataset it belongs to: index in dr_dataset_options.parts */
     const dr_subset_options *options;

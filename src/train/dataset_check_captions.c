@@ -40,8 +40,9 @@ static void check_endings(dr_checking *c)
     const char *looked_for = dr_checking_extension(c, &c->d->subsets[0]);
     bool is_default = strcmp(looked_for, "caption") == 0; /* another one was chosen on purpose */
     for (size_t i = 0; i < c->d->n_images; i++) {
-        with += has_sibling(c->d->images[i].path,
-                            dr_checking_extension(c, &c->d->subsets[c->d->images[i].subset]));
+        const dr_subset *of = &c->d->subsets[c->d->images[i].subset];
+        with += of->metadata_file != NULL ||
+                has_sibling(c->d->images[i].path, dr_checking_extension(c, of));
     }
     for (size_t k = 0; with == 0 && k < sizeof caption_endings / sizeof *caption_endings; k++) {
         dr_examples e = {0};

@@ -90,8 +90,8 @@ dr_status dr_check_folders(dr_checking *c)
     dr_status st = DR_OK;
     for (size_t i = 0; st == DR_OK && i < c->d->n_subsets; i++) {
         dr_strv names = {0};
-        if (c->d->subsets[i].is_validation) {
-            continue; /* the folder of another one */
+        if (c->d->subsets[i].is_validation || c->d->subsets[i].metadata_file != NULL) {
+            continue; /* the folder of another one, or nothing in it was looked for */
         }
         st = dr_list_dir(c->d->subsets[i].dir, &names);
         for (size_t k = 0; st == DR_OK && k < names.n; k++) {

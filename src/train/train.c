@@ -30,8 +30,10 @@ static dr_status check_same_dataset(dr_run *r)
 static dr_status open_dataset(dr_run *r)
 {
     dr_str text = {0};
+    dr_dataset_options data = r->c->data;
+    data.folders.info_read_only = dr_dist_rank(r->dist) != 0;
     dr_log_same_on_all_ranks(true);
-    dr_status st = dr_dataset_open(&r->arena, &r->c->data, &r->dataset);
+    dr_status st = dr_dataset_open(&r->arena, &data, &r->dataset);
     dr_log_same_on_all_ranks(false);
     DR_TRY(dr_dist_agree(r->dist, st));
     DR_TRY(check_same_dataset(r));

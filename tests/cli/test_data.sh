@@ -96,7 +96,7 @@ END
     sed -i 's/num_repeat /num_repeats /' data.toml
     refused 64 'nowhere: no such directory' 2 --dataset_config data.toml
     sed -i 's/nowhere/./; 4a metadata_file = "x.json"' data.toml
-    refused 64 'is for train_network' 1 --dataset_config data.toml
+    refused 71 'x.json: cannot open' 2 --dataset_config data.toml
     echo '{"datasets": 3}' >data.json
     refused 64 "'datasets' is a list of tables" 1 --dataset_config data.json
     refused 64 'ends in .toml or .json' 1 --dataset_config data.yaml
@@ -253,6 +253,74 @@ END
     refused 64 '--validation_split' 1 --train_data_dir few --validation_split 2
 }
 
+metadata_files() {
+    few_pictures few
+    echo '{"00": {"caption": "photo of sks shape", "tags": "red, round"}, "01.png": {"caption": "sks shape"}}' >meta.json
+    train plain --train_data_dir few --max_train_epochs 1
+    train listed --train_data_dir few/1_sks --in_json meta.json --max_train_epochs 1 --dump_dir dump --dump_steps 9
+    "$bin/dreamrun" tokenize <<<$'photo of sks shape,red, round\nsks shape' | sort >want
+    python3 "$here/../support/dumped_ids.py" dump | cut -d' ' -f3- | sort >ids
+    cmp want ids
+    same_models plain/last listed/last # the captions are the same words
+    printf '{"image_path": "%s/few/1_sks/%s", "caption": "x"}\n' "$PWD" 00 "$PWD" 01.png >meta.jsonl
+    train whole --train_data_dir '' --in_json meta.jsonl --dataset_repeats 2 --max_train_epochs 1
+    holds whole.err 'samples per epoch: 4 training'
+    train repeats --train_data_dir few --dataset_repeats 3 --max_train_epochs 1
+    holds repeats.err '--dataset_repeats is ignored: the names of the folders say their repeats'
+    same_models plain/last repeats/last
+    echo '{"image_path": "00"}' >meta.jsonl
+    refused 64 'image_dir (with --in_json: --train_data_dir) says which' 1 --in_json meta.jsonl --train_data_dir ''
+    refused 64 'none.json: no such file' 1 --train_data_dir few --in_json none.json
+    echo '{"00": {}, "07": {}}' >meta.json
+    refused 65 "meta.json: '07': no such picture in few/1_sks" 2 --train_data_dir few/1_sks --in_json meta.json
+    train skipping --train_data_dir few/1_sks --in_json meta.json --skip_bad_images --max_train_epochs 1
+}
+
+# settled FILE...: waits until nothing is younger than what --cache_info notes.
+settled() {
+    local file
+    for file; do
+        while [ $(($(date +%s) - $(stat -c %Z "$file"))) -le 4 ]; do
+            sleep 0.2
+        done
+    done
+}
+
+known_pictures() {
+    few_pictures few
+    local options=(--train_data_dir few --max_train_epochs 1 --cache_info) note=few/1_sks/.dreamrun_pictures
+    train plain --train_data_dir few --max_train_epochs 1
+    train young "${options[@]}"
+    holds young.err '0 of 2 pictures are unchanged'
+    lacks "$note" .png # too young to be noted
+    settled few/1_sks/*.png
+    "$bin/dreamrun" check --cache_info --train_data_dir few --resolution 64 >check.out 2>check.err
+    holds check.err '0 of 2 pictures are unchanged'
+    train first "${options[@]}"
+    holds first.err '0 of 2 pictures are unchanged' # nobody decoded them yet
+    cp "$note" noted
+    train second "${options[@]}"
+    holds second.err '2 of 2 pictures are unchanged'
+    ranks 2 third "${options[@]}" --virtual_shards 2
+    same_models plain/last second/last
+    cmp "$note" noted
+    cp -p few/1_sks/00.png whole.png
+    head -c 300 whole.png >few/1_sks/00.png
+    truncate -r whole.png few/1_sks/00.png # as long, and as old
+    touch -r whole.png few/1_sks/00.png
+    refused 65 'few/1_sks/00.png' 1 "${options[@]}"
+    cp -p whole.png few/1_sks/00.png
+    settled few/1_sks/*.png
+    train fourth "${options[@]}"
+    holds fourth.err '1 of 2 pictures are unchanged'
+    train fifth "${options[@]}"
+    holds fifth.err '2 of 2 pictures are unchanged'
+    sed -i '2s/ 128 / 129 /' "$note"
+    train sixth "${options[@]}"
+    holds sixth.err '0 of 2 pictures are unchanged' # damaged: nothing of it is believed
+    same_models plain/last sixth/last
+}
+
 check 'files of options' option_files
 check 'options written to a file' written_option_files
 check 'two datasets of different sizes and batches' two_datasets
@@ -260,6 +328,8 @@ check 'mistakes in dataset files' dataset_mistakes
 check 'prefix, separators, warm-up, wildcards' caption_options
 check 'caption files and their encodings' caption_files
 check 'random crops, faces, colours' augmentation
+check 'metadata files' metadata_files
+check 'what is known of pictures' known_pictures
 check 'masked loss' masked_loss
 check 'pictures kept for validation' validation
 finish

@@ -47,8 +47,9 @@ static bool next_row(char **text, char *fields[MAX_FIELDS], int *n)
 }
 
 /* Options that only train_network has in sd-scripts, and both programs here. */
-static const char *const wider[] = {"validation_seed", "validation_split", "validate_every_n_steps",
-                                    "validate_every_n_epochs", "max_validation_steps"};
+static const char *const wider[] = {
+    "validation_seed",      "validation_split", "validate_every_n_steps", "validate_every_n_epochs",
+    "max_validation_steps", "in_json",          "dataset_repeats"};
 enum { N_WIDER = sizeof wider / sizeof *wider };
 
 static bool is_wider(const char *name)
