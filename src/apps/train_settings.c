@@ -322,6 +322,22 @@ static void run_settings(const dr_options *o, dr_train_config *c)
                                                    : DR_PROGRESS_AUTO;
 }
 
+static dr_alarm_choice alarm_choice(const dr_options *o, int id)
+{
+    return dr_opt_is(o, id, "stop")   ? DR_ALARM_STOP
+           : dr_opt_is(o, id, "warn") ? DR_ALARM_WARN
+                                      : DR_ALARM_OFF;
+}
+
+static void alarm_settings(const dr_options *o, dr_train_config *c)
+{
+    c->nan = dr_opt_is(o, DR_OPT_nan, "skip")       ? DR_NAN_SKIP
+             : dr_opt_is(o, DR_OPT_nan, "rollback") ? DR_NAN_ROLLBACK
+                                                    : DR_NAN_STOP;
+    c->dead_check = alarm_choice(o, DR_OPT_dead_check);
+    c->base_check = alarm_choice(o, DR_OPT_base_check);
+}
+
 static void log_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     const char *prefix = dr_opt_str(o, DR_OPT_log_prefix);
@@ -385,6 +401,7 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     run_settings(o, c);
     checkpoint_settings(o, texts, c);
     log_settings(o, texts, c);
+    alarm_settings(o, c);
     return st;
 }
 

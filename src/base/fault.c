@@ -6,14 +6,16 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-typedef enum fault_kind { KILL, STOP, EXIT, DELAY, ENOSPACE, N_KINDS } fault_kind;
+typedef enum fault_kind { KILL, STOP, EXIT, DELAY, ENOSPACE, A_NAN, DEAD, N_KINDS } fault_kind;
 
-static const char *const kind_names[N_KINDS] = {"kill", "stop", "exit", "delay", "enospc"};
+static const char *const kind_names[N_KINDS] = {"kill",   "stop", "exit", "delay",
+                                                "enospc", "nan",  "dead"};
 
 typedef struct fault {
     fault_kind kind;
@@ -21,6 +23,7 @@ typedef struct fault {
     int64_t code;
     int64_t attempt; /* 0: each */
     double seconds;
+    char param[160]; /* "": none */
 } fault;
 
 enum { MAX_FAULTS = 16 };
@@ -41,7 +44,7 @@ static dr_status fail_spec(const char *spec, const char *why)
 {
     DR_FAIL(DR_INVALID,
             "--inject %s: %s; expected KIND:step=N or KIND:write=N with KIND one of kill, stop, "
-            "exit, delay, enospc, then e.g. ,rank=1",
+            "exit, delay, enospc, nan, dead, then e.g. ,rank=1",
             spec, why);
 }
 
@@ -57,6 +60,11 @@ static dr_status parse_pair(const char *spec, char *pair, fault *f, int64_t *ran
         bool good = dr_parse_f64(value, &f->seconds) && f->seconds > 0.0 && f->seconds <= 86400.0;
         return good ? DR_OK : fail_spec(spec, "seconds is no number between 0 and 86400");
     }
+    if (strcmp(pair, "param") == 0) {
+        const bool good = value[0] != '\0' && strlen(value) < sizeof f->param;
+        (void)snprintf(f->param, sizeof f->param, "%s", good ? value : "");
+        return good ? DR_OK : fail_spec(spec, "param is no name of a parameter");
+    }
     int64_t *const slots[] = {&f->step, &f->write, &f->code, rank, &f->attempt};
     static const char *const keys[] = {"step", "write", "code", "rank", "attempt"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -69,7 +77,8 @@ static dr_status parse_pair(const char *spec, char *pair, fault *f, int64_t *ran
         }
         return DR_OK;
     }
-    return fail_spec(spec, "a key is unknown (known: step, write, rank, attempt, code, seconds)");
+    return fail_spec(spec,
+                     "a key is unknown (known: step, write, rank, attempt, code, seconds, param)");
 }
 
 /* One fault; text is cut up. */
@@ -89,8 +98,15 @@ static dr_status parse_fault(const char *spec, char *text, int rank)
          pair = strtok_r(NULL, ",", &place)) {
         DR_TRY(parse_pair(spec, pair, &f, &on_rank));
     }
-    if ((f.step == 0) == (f.write == 0) || (f.kind == ENOSPACE && f.write == 0)) {
-        return fail_spec(spec, "the place is not clear (enospc needs write=N)");
+    const bool numbers = f.kind == A_NAN || f.kind == DEAD;
+    if ((f.step == 0) == (f.write == 0) || (f.kind == ENOSPACE && f.write == 0) ||
+        (numbers && f.step == 0)) {
+        return fail_spec(spec,
+                         "the place is not clear (enospc needs write=N, nan and dead step=N)");
+    }
+    if ((f.kind == DEAD && f.param[0] == '\0') || (!numbers && f.param[0] != '\0') ||
+        (f.param[0] != '\0' && on_rank >= 0)) {
+        return fail_spec(spec, "param=NAME is for nan and dead, without a rank: dead needs it");
     }
     if (n_faults == MAX_FAULTS) {
         return fail_spec(spec, "too many faults");
@@ -149,6 +165,8 @@ static void strike(const fault *f)
         sleep_s(f->seconds);
         break;
     case ENOSPACE:
+    case A_NAN:
+    case DEAD:
     case N_KINDS:
         break;
     }
@@ -182,4 +200,20 @@ bool dr_fault_at_write(void)
         errno = ENOSPC;
     }
     return full;
+}
+
+dr_fault_numbers dr_fault_numbers_at(int64_t step)
+{
+    dr_fault_numbers out = {0};
+    for (int i = 0; i < n_faults; i++) {
+        const fault *f = &faults[i];
+        const char *param = f->param[0] != '\0' ? f->param : NULL;
+        if (f->kind == A_NAN && f->step == step) {
+            out.nan_input = out.nan_input || param == NULL;
+            out.nan_param = param != NULL ? param : out.nan_param;
+        } else if (f->kind == DEAD && f->step <= step) {
+            out.dead_param = param;
+        }
+    }
+    return out;
 }

@@ -9,6 +9,10 @@
  *   kill   SIGKILL to itself           stop   SIGSTOP to itself
  *   exit   leaves with code=N (1)      delay  sleeps for seconds=N (1)
  *   enospc the write fails, and all that follow, as on a full disk
+ *   nan    the step meets a NaN: in its input, or with param=NAME in the sum of the gradients of
+ *          that parameter (on all ranks)
+ *   dead   from that step on the sum of the gradients of param=NAME is zero (on all ranks)
+ *
  * Where: step=N, before the N-th optimizer step of the run; or write=N, before the N-th change that
  * the process makes to its files (base/file.h: open, write, flush, sync, rename; whoever changes
  * files in another way passes the point itself). rank=N: on that rank only; otherwise on every
@@ -32,5 +36,12 @@ DR_MUST_USE dr_status dr_fault_setup(const char *spec, int rank);
 void dr_fault_at_step(int64_t step);
 /* True: the write must fail; errno is ENOSPC. */
 DR_MUST_USE bool dr_fault_at_write(void);
+
+/* What a step is to meet; the parameter's name, or NULL. */
+typedef struct dr_fault_numbers {
+    bool nan_input;
+    const char *nan_param, *dead_param;
+} dr_fault_numbers;
+dr_fault_numbers dr_fault_numbers_at(int64_t step);
 
 #endif

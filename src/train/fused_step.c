@@ -3,20 +3,21 @@
  * the next segment's gradients take its memory. One leaf a step, nothing that needs all gradients.
  */
 #include "ops/optimizer_ops.h"
-#include "train/run_internal.h"
+#include "train/run_alarms.h"
 
 #include <math.h>
 
 void dr_run_fused_begin(dr_run *r, dr_context *cx, int64_t global_step, bool text)
 {
-    r->fused = (dr_fused){.cx = cx, .st = DR_OK};
+    r->fused = (dr_fused){.cx = cx, .st = DR_OK, .lr_factor = dr_lr_factor(&r->lr, global_step)};
     dr_optimizer_step_begin(r->optimizer,
-                            &(dr_optim_step){.lr_factor = dr_lr_factor(&r->lr, global_step),
+                            &(dr_optim_step){.lr_factor = r->fused.lr_factor,
                                              .grad_scale = 1.0,
                                              .frozen = dr_run_frozen_groups(r, text)});
 }
 
-/* Weights are left alone from the first segment on whose gradients are not finite. */
+/* Sum of squares of a segment's gradients; from the first one on that is not finite, weights are
+ * left alone. */
 static dr_status check_gradients(dr_run *r, dr_context *cx, int64_t n)
 {
     const dr_frame f = dr_frame_begin(cx);
@@ -31,15 +32,8 @@ static dr_status check_gradients(dr_run *r, dr_context *cx, int64_t n)
         st = dr_download(cx, &sum, &squares);
     }
     dr_frame_end(cx, f);
-    DR_TRY(st);
     r->fused.squares += squares;
-    if (!isfinite(squares)) {
-        DR_FAIL(DR_NUMERIC,
-                "step %lld: gradients are not finite: the training has diverged (a lower "
-                "--learning_rate)",
-                (long long)r->step + 1);
-    }
-    return DR_OK;
+    return st;
 }
 
 /* begin and end count from the start of the trained part, [text encoder | U-Net]. */
@@ -50,6 +44,12 @@ static dr_status step_segment(dr_run *r, dr_context *cx, int64_t begin, int64_t 
     const dr_model_part part = unet ? DR_PART_UNET : DR_PART_TEXT_ENCODER;
     const int64_t at = trained[part].at;
     DR_TRY(check_gradients(r, cx, end - begin));
+    if (!isfinite(r->fused.squares)) {
+        r->fused.bad = dr_run_bad_gradient(r, begin, end);
+        return DR_OK;
+    }
+    DR_TRY(dr_dead_watch_gradients(r, cx, begin, end));
+    r->fused.stepped = true;
     for (size_t g = 0; g < r->n_groups; g++) {
         if (r->group_part[g] == part) {
             DR_TRY(dr_optimizer_step_range(r->optimizer, cx, g, begin - at, end - at));
@@ -65,7 +65,7 @@ static void segment_ready(void *user, int64_t begin, int64_t end)
 {
     dr_run *r = user;
     dr_reducer_ready(r->reducer, begin, end);
-    if (r->fused.st == DR_OK && end > begin) {
+    if (r->fused.st == DR_OK && end > begin && isfinite(r->fused.squares)) {
         r->fused.st = step_segment(r, r->fused.cx, begin, end);
     }
 }
@@ -79,5 +79,9 @@ dr_status dr_run_fused_end(dr_run *r, double *norm)
 {
     *norm = sqrt(r->fused.squares);
     DR_TRY(r->fused.st);
-    return dr_optimizer_step_end(r->optimizer, r->fused.cx);
+    if (!isfinite(*norm)) {
+        return DR_OK;
+    }
+    DR_TRY(dr_optimizer_step_end(r->optimizer, r->fused.cx));
+    return dr_dead_watch_step(r, r->fused.lr_factor);
 }

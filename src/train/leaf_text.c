@@ -17,6 +17,18 @@ static void warn_truncated(dr_run *r, const dr_token_rows *rows, const char *pat
     }
 }
 
+void dr_run_caption(const dr_run *r, const dr_sample_ref *ref, uint32_t epoch, dr_str *caption)
+{
+    const dr_dataset_image *im = &r->dataset.images[ref->image];
+    dr_caption_process(&r->dataset.subsets[im->subset].options->captions, im->caption,
+                       &(dr_caption_use){.seed = dr_run_seed(r, epoch),
+                                         .epoch = epoch,
+                                         .sample = ref->sample,
+                                         .step = r->step,
+                                         .n_steps = r->n_steps},
+                       caption);
+}
+
 /* Tokens of one sample; weights has one place for each position, or is NULL. */
 static dr_status encode(dr_run *r, const dr_sample_ref *ref, uint32_t epoch, dr_token_rows *rows,
                         float *weights)
@@ -24,13 +36,7 @@ static dr_status encode(dr_run *r, const dr_sample_ref *ref, uint32_t epoch, dr_
     const dr_dataset_image *im = &r->dataset.images[ref->image];
     const int length = 75 * r->c->n_token_rows;
     dr_str caption = {0};
-    dr_caption_process(&r->dataset.subsets[im->subset].options->captions, im->caption,
-                       &(dr_caption_use){.seed = dr_run_seed(r, epoch),
-                                         .epoch = epoch,
-                                         .sample = ref->sample,
-                                         .step = r->step,
-                                         .n_steps = r->n_steps},
-                       &caption);
+    dr_run_caption(r, ref, epoch, &caption);
     dr_status st = weights != NULL ? dr_tokenizer_encode_weighted(
                                          r->tokenizer, dr_str_get(&caption), length, rows, weights)
                                    : dr_tokenizer_encode_padded(r->tokenizer, dr_str_get(&caption),

@@ -125,6 +125,8 @@ static dr_status check_settings(const dr_run *r)
         why = "--mixed_precision bf16 or no: with fp16 a step may have to be left out as a whole";
     } else if (dr_optim_is_schedule_free(c->optimizer.kind)) {
         why = "an optimizer that is not schedule-free: those keep weights where gradients were";
+    } else if (c->nan == DR_NAN_SKIP) {
+        why = "--nan stop or rollback: when it finds a NaN some weights are changed already";
     }
     if (why != NULL) {
         DR_FAIL(DR_INVALID, "--fused_backward_pass needs %s", why);

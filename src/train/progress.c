@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "io/json.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -29,32 +30,35 @@ static double seconds_per_step(const dr_progress *p, double now)
 }
 
 /* A number as JSON has it: null where it is not finite. */
-static void json_number(double value, char out[32])
+static void add_number(dr_str *s, const char *key, double value)
 {
-    (void)snprintf(out, 32, isfinite(value) ? "%.9g" : "null", value);
+    dr_str_printf(s, "\"%s\": ", key);
+    dr_json_add_double(s, value);
+    dr_str_add(s, ", ");
 }
 
 static void print_json(const dr_progress *p, const dr_progress_step *s, double now)
 {
-    char line[768];
-    char loss[32];
-    char norm[32];
-    json_number(s->loss, loss);
-    json_number(s->grad_norm, norm);
+    dr_str line = {0};
     const double left = seconds_per_step(p, now) * (double)(p->n_steps - s->step);
-    (void)snprintf(
-        line, sizeof line,
-        "{\"step\": %lld, \"steps\": %lld, \"epoch\": %u, \"epochs\": %u, \"loss\": %s, "
-        "\"smooth_loss\": %.9g, \"lr\": %.9g, \"grad_norm\": %s, \"loss_scale\": %.9g, "
-        "\"skipped_steps\": %lld, \"samples\": %llu, "
-        "\"step_s\": %.6f, \"data_s\": %.6f, \"eta_s\": %.1f, \"memory_used_bytes\": %llu, "
-        "\"memory_total_bytes\": %llu, \"steps_to_save\": %lld}\n",
-        (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs, loss, p->smooth_loss,
-        s->lr, norm, s->loss_scale, (long long)s->n_skipped, (unsigned long long)s->samples,
-        s->step_s, s->data_s, left, (unsigned long long)s->memory_used_bytes,
-        (unsigned long long)s->memory_total_bytes, (long long)s->steps_to_save);
-    (void)fputs(line, stdout);
+    dr_str_printf(&line, "{\"step\": %lld, \"steps\": %lld, \"epoch\": %u, \"epochs\": %u, ",
+                  (long long)s->step, (long long)p->n_steps, s->epoch, p->n_epochs);
+    add_number(&line, "loss", s->loss);
+    add_number(&line, "smooth_loss", p->smooth_loss);
+    add_number(&line, "lr", s->lr);
+    add_number(&line, "grad_norm", s->grad_norm);
+    add_number(&line, "loss_scale", s->loss_scale);
+    dr_str_printf(&line, "\"skipped_steps\": %lld, ", (long long)s->n_skipped);
+    dr_str_printf(&line,
+                  "\"samples\": %llu, \"step_s\": %.6f, \"data_s\": %.6f, \"eta_s\": %.1f, "
+                  "\"memory_used_bytes\": %llu, \"memory_total_bytes\": %llu, "
+                  "\"steps_to_save\": %lld}\n",
+                  (unsigned long long)s->samples, s->step_s, s->data_s, left,
+                  (unsigned long long)s->memory_used_bytes,
+                  (unsigned long long)s->memory_total_bytes, (long long)s->steps_to_save);
+    (void)fputs(dr_str_get(&line), stdout);
     (void)fflush(stdout);
+    dr_str_free(&line);
 }
 
 /* " | 19.3/24.0 GiB" */

@@ -30,8 +30,21 @@ typedef struct dr_run_samples dr_run_samples;
 typedef struct dr_fused { /* a step inside backward */
     dr_context *cx;
     double squares; /* sum of squared gradients so far */
+    double lr_factor;
+    bool stepped;        /* some weights were touched in this step */
+    const dr_param *bad; /* the first whose gradient is not finite, or NULL */
     dr_status st;
 } dr_fused;
+
+enum { DR_NAN_MOST_IN_A_ROW = 10, DR_NAN_MOST_ROLLBACKS = 3 };
+typedef struct dr_nan_state { /* the same on all ranks */
+    int in_a_row;             /* steps skipped since the last finite one */
+    bool going_back;          /* after the current step */
+    int n_left_out;           /* steps that made the run go back, from 0; they are not run again */
+    int64_t left_out[DR_NAN_MOST_ROLLBACKS];
+} dr_nan_state;
+
+typedef struct dr_dead_watch dr_dead_watch;
 
 typedef struct dr_run {
     const dr_train_config *c; /* &config */
@@ -58,6 +71,8 @@ typedef struct dr_run {
     float *host_grads; /* what the reducer sums where the host cannot reach the device, else NULL */
     dr_fused fused;
     dr_loss_scale loss_scale;
+    dr_nan_state nan;
+    dr_dead_watch *dead; /* NULL: parameters are not watched (any more) */
     dr_pool *pool;
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
@@ -115,6 +130,8 @@ void dr_leaf_text_free(dr_leaf_text *text);
 uint64_t dr_run_seed(const dr_run *r, uint32_t epoch);
 /* The timestep of use i of a picture in a validation: evenly inside those of the training. */
 int dr_run_validation_timestep(const dr_run *r, uint32_t i);
+/* The caption of a sample as the current step uses it: shuffled, with what is dropped dropped. */
+void dr_run_caption(const dr_run *r, const dr_sample_ref *ref, uint32_t epoch, dr_str *caption);
 /* Fills the inputs of a leaf (on the device) and host; step_samples: samples of the whole step. */
 DR_MUST_USE dr_status dr_run_fill_leaf(dr_run *r, dr_context *cx, const dr_leaf *leaf,
                                        uint32_t epoch, uint64_t step_samples,

@@ -2,8 +2,9 @@
  * What a run says of itself while it goes: options, progress, the numbers of its log.
  */
 #include "base/log.h"
-#include "train/run_internal.h"
+#include "train/run_alarms.h"
 
+#include <math.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -144,9 +145,12 @@ static void note_numbers(dr_run *r, const dr_progress_step *s)
         dr_run_log_scalar(r->log, "fp16/loss_scale", s->loss_scale);
         dr_run_log_scalar(r->log, "fp16/skipped_steps", (double)s->n_skipped);
     }
-    if (s->skipped) {
+    if (s->skipped) { /* neither loss nor gradients are numbers */
+        if (!dr_precision_scales_loss(r->net.o.precision)) {
+            dr_run_log_scalar(r->log, "alarm/not_finite", 1.0);
+        }
         dr_run_log_flush(r->log);
-        return; /* neither loss nor gradients are numbers */
+        return;
     }
     dr_run_log_scalar(r->log, loss, s->loss);
     const double mean = mean_loss(r, loss);
@@ -160,6 +164,14 @@ static void note_numbers(dr_run *r, const dr_progress_step *s)
         dr_run_log_epoch_scalar(r->log, network ? "loss/epoch_average" : "loss/epoch", mean);
     }
     dr_run_log_flush(r->log);
+}
+
+void dr_run_note_left_out(dr_run *r, uint32_t epoch)
+{
+    dr_run_log_at(r->log, r->step + 1, epoch);
+    dr_run_log_scalar(r->log, "alarm/left_out", 1.0);
+    dr_run_log_flush(r->log);
+    dr_info("step %lld is left out", (long long)r->step + 1);
 }
 
 void dr_run_note_step(dr_run *r, dr_progress_step s)

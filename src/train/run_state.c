@@ -8,7 +8,7 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/xxh3.h"
-#include "train/run_internal.h"
+#include "train/run_alarms.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -277,6 +277,16 @@ typedef struct head { /* what all ranks must know before they plan */
     int64_t found, step, seed, virtual_shards;
 } head;
 
+dr_status dr_run_open_facts(dr_run *r)
+{
+    char *path = dr_path_join(r->resume, facts_name);
+    dr_json_close(r->resume_facts);
+    r->resume_facts = NULL;
+    const dr_status st = dr_json_open(&r->resume_facts, path);
+    free(path);
+    return st;
+}
+
 static dr_status read_head(dr_run *r, head *h)
 {
     DR_TRY(find_state(r));
@@ -284,10 +294,7 @@ static dr_status read_head(dr_run *r, head *h)
         dr_info("--resume auto: no state in %s: the run starts at step 1", r->c->output_dir);
         return DR_OK;
     }
-    char *path = dr_path_join(r->resume, facts_name);
-    const dr_status opened = dr_json_open(&r->resume_facts, path);
-    free(path);
-    DR_TRY(opened);
+    DR_TRY(dr_run_open_facts(r));
     h->found = 1;
     DR_TRY(dr_json_get_int(r->resume_facts, "current_step", &h->step, NULL));
     DR_TRY(dr_json_get_int(r->resume_facts, "seed", &h->seed, NULL));
@@ -496,16 +503,9 @@ static dr_status read_loss_scale(dr_run *r)
     return DR_OK;
 }
 
-static dr_status read_all(dr_run *r)
+static dr_status read_numbers(dr_run *r)
 {
-    DR_TRY(check_fit(r));
     DR_TRY(read_loss_scale(r));
-    if (r->step > r->n_steps) {
-        DR_FAIL(DR_INVALID,
-                "%s is of step %lld, this run ends at step %lld: raise --max_train_steps (or "
-                "--max_train_epochs)",
-                r->resume, (long long)r->step, (long long)r->n_steps);
-    }
     if (r->net.trained[DR_PART_UNET].set != NULL) {
         DR_TRY(read_weights(r, weights_name, r->net.trained[DR_PART_UNET].set));
     }
@@ -556,19 +556,37 @@ static dr_status share_all(dr_run *r)
     return DR_OK;
 }
 
-dr_status dr_run_load_state(dr_run *r)
+dr_status dr_run_read_state(dr_run *r)
 {
-    if (!r->resuming) {
-        return DR_OK;
-    }
-    const dr_status st = dr_dist_rank(r->dist) == 0 ? read_all(r) : DR_OK;
-    DR_TRY(dr_dist_agree(r->dist, st));
+    DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? read_numbers(r) : DR_OK));
     if (dr_dist_world(r->dist) > 1) {
         DR_TRY(share_all(r));
     }
     dr_context cx;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
-    DR_TRY(dr_network_refresh(&r->net, &cx, 0, r->net.n_trained));
+    return dr_network_refresh(&r->net, &cx, 0, r->net.n_trained);
+}
+
+/* Whether this run can go on from the state (rank 0). */
+static dr_status check_state(dr_run *r)
+{
+    DR_TRY(check_fit(r));
+    if (r->step > r->n_steps) {
+        DR_FAIL(DR_INVALID,
+                "%s is of step %lld, this run ends at step %lld: raise --max_train_steps (or "
+                "--max_train_epochs)",
+                r->resume, (long long)r->step, (long long)r->n_steps);
+    }
+    return DR_OK;
+}
+
+dr_status dr_run_load_state(dr_run *r)
+{
+    if (!r->resuming) {
+        return DR_OK;
+    }
+    DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? check_state(r) : DR_OK));
+    DR_TRY(dr_run_read_state(r));
     if (dr_dist_rank(r->dist) == 0) {
         bool found = false;
         DR_TRY(dr_json_get_double(r->resume_facts, "smooth_loss", &r->resumed_loss, &found));

@@ -4,7 +4,7 @@
  */
 #include "base/clock.h"
 #include "ops/optimizer_ops.h"
-#include "train/run_internal.h"
+#include "train/run_alarms.h"
 #include "train/watchdog.h"
 
 #include <math.h>
@@ -112,6 +112,9 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     if (st == DR_OK) {
         st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &captions, &in, &host);
     }
+    if (st == DR_OK) {
+        st = dr_run_inject_input(r, r->step, &in);
+    }
     r->data_s += dr_now_s() - t0;
     if (st == DR_OK) {
         st = run_networks(
@@ -216,43 +219,36 @@ static double lr_factor(const dr_run *r, int64_t global_step)
     return dr_lr_factor(&r->lr, global_step - r->loss_scale.skipped);
 }
 
+/* Nothing was changed before; loss and gradient are finite. */
 static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool text, double norm)
 {
     const dr_train_config *c = r->c;
+    const double factor = lr_factor(r, global_step);
+    const bool *frozen = dr_run_frozen_groups(r, text);
     double clip = 1.0;
     if (c->max_grad_norm > 0.0 && c->max_grad_norm / (norm + 1e-6) < 1.0) { /* torch's clip */
         clip = c->max_grad_norm / (norm + 1e-6);
     }
+    DR_TRY(dr_dead_watch_gradients(r, cx, 0, r->net.n_trained));
     DR_TRY(dr_optimizer_step(r->optimizer, cx,
-                             &(dr_optim_step){.lr_factor = lr_factor(r, global_step),
+                             &(dr_optim_step){.lr_factor = factor,
                                               .grad_scale = clip / r->loss_scale.scale,
-                                              .frozen = dr_run_frozen_groups(r, text)}));
-    return dr_network_refresh(&r->net, cx, 0, r->net.n_trained);
+                                              .frozen = frozen}));
+    DR_TRY(dr_network_refresh(&r->net, cx, 0, r->net.n_trained));
+    dr_run_was_finite(r);
+    return dr_dead_watch_step(r, factor);
 }
 
 /*
- * Whether the step's numbers are good: true: its weights may be touched. With a loss scale a step
- * that overflows is left out; all ranks hold the same sums, so they decide alike.
+ * Whether the loss scale answers for numbers that are not finite: the step is left out and the
+ * scale halved. A loss that is not finite twice in a row does not come from the scale.
  */
-static dr_status judge(dr_run *r, int64_t global_step, double loss, double norm, bool *good)
+static bool scale_takes(const dr_run *r, double loss)
 {
-    *good = isfinite(loss) && isfinite(norm);
-    if (dr_precision_scales_loss(r->net.o.precision)) {
-        if (!*good && r->loss_scale.scale <= DR_LOSS_SCALE_LEAST) {
-            DR_FAIL(DR_NUMERIC,
-                    "step %lld: numbers overflow fp16 even with a loss scale of %g: the training "
-                    "has diverged, or the model does not fit fp16 (--mixed_precision bf16)",
-                    (long long)global_step + 1, r->loss_scale.scale);
-        }
-        return DR_OK;
-    }
-    if (!*good) {
-        DR_FAIL(DR_NUMERIC,
-                "step %lld: the loss is %g and the gradient norm %g: the training has diverged "
-                "(a lower --learning_rate, or --max_grad_norm 1)",
-                (long long)global_step + 1, loss, norm);
-    }
-    return DR_OK;
+    const dr_loss_scale *s = &r->loss_scale;
+    const bool again = s->good == 0 && s->skipped > 0;
+    return dr_precision_scales_loss(r->net.o.precision) && s->scale > DR_LOSS_SCALE_LEAST &&
+           (isfinite(loss) || !again);
 }
 
 static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step,
@@ -279,7 +275,6 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     double t0 = dr_now_s();
     double loss = 0.0;
     double norm = 0.0;
-    bool good = false;
     bool text = global_step < r->c->stop_text_encoder && r->trains_text_encoder;
     bool dump = r->c->dump_dir != NULL && global_step < r->c->dump_steps;
     double *losses = dr_xcalloc(r->n_leaves, sizeof *losses);
@@ -306,18 +301,24 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     free(losses);
     DR_TRY(st);
     dr_watchdog_does(DR_DOES_STEP);
+    if (!r->c->fused_backward) {
+        DR_TRY(dr_run_inject_gradients(r, global_step));
+    }
     DR_TRY(r->c->fused_backward ? dr_run_fused_end(r, &norm) : gradient_norm(r, &cx, &norm));
     if (dump) {
         DR_TRY(dr_dist_agree(r->dist, write_dump(r, step, epoch, global_step, norm, loss)));
     }
-    DR_TRY(judge(r, global_step, loss, norm, &good));
+    const bool good = isfinite(loss) && isfinite(norm);
     if (good && !r->c->fused_backward) {
         DR_TRY(update(r, &cx, global_step, text, norm));
+    } else if (!good && !scale_takes(r, loss)) {
+        const dr_step_place place = {step, epoch, global_step, text};
+        DR_TRY(dr_run_not_finite(r, &place, loss, norm));
     }
     if (dr_precision_scales_loss(r->net.o.precision)) {
         dr_loss_scale_update(&r->loss_scale, good);
     }
-    if (dr_dist_rank(r->dist) == 0) {
+    if (dr_dist_rank(r->dist) == 0 && !r->nan.going_back) {
         dr_run_note_step(
             r, (dr_progress_step){.step = global_step + 1,
                                   .epoch = epoch,

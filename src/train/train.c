@@ -8,7 +8,7 @@
 #include "io/xxh3.h"
 #include "train/dataset_check.h"
 #include "train/hub.h"
-#include "train/run_internal.h"
+#include "train/run_alarms.h"
 #include "train/watchdog.h"
 
 #include <stdlib.h>
@@ -265,7 +265,9 @@ static dr_status prepare(dr_run *r)
     DR_TRY(open_latents(r, false));
     dr_watchdog_does(DR_DOES_PREPARE);
     DR_TRY(load(r));
-    return dr_run_open_log(r);
+    DR_TRY(dr_dist_agree(r->dist, dr_dead_watch_begin(r)));
+    DR_TRY(dr_run_open_log(r));
+    return dr_run_check_base(r);
 }
 
 dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan)
@@ -293,21 +295,34 @@ static dr_status end_step(dr_run *r)
     return r->stop_signal != 0 && r->step < r->n_steps ? dr_run_leave(r) : DR_OK;
 }
 
+/* The next step, if it is to be run, and what follows from it. */
+static dr_status next_step(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch, uint32_t i)
+{
+    dr_watchdog_does(DR_DOES_STEP);
+    dr_fault_at_step(r->step + 1);
+    if (dr_run_leaves_out(r, r->step)) {
+        dr_run_note_left_out(r, epoch);
+    } else {
+        dr_run_look_ahead(r, plan, epoch, i, r->step);
+        DR_TRY(dr_run_step(r, &plan->steps[i], epoch, r->step));
+    }
+    if (r->nan.going_back) {
+        return dr_run_go_back(r);
+    }
+    r->step++;
+    return end_step(r);
+}
+
+/* Steps of the epoch that holds the next step, until it ends or the run goes back behind it. */
 static dr_status train_epoch(dr_run *r, uint32_t epoch)
 {
     dr_epoch_plan plan;
     DR_TRY(dr_run_plan_epoch(r, epoch, &plan));
     dr_status st = DR_OK;
     const int64_t before = (int64_t)(epoch - 1) * r->steps_per_epoch;
-    while (st == DR_OK && r->step - before < plan.n_steps && r->step < r->n_steps) {
-        dr_watchdog_does(DR_DOES_STEP);
-        dr_fault_at_step(r->step + 1);
-        dr_run_look_ahead(r, &plan, epoch, (uint32_t)(r->step - before), r->step);
-        st = dr_run_step(r, &plan.steps[r->step - before], epoch, r->step);
-        r->step++;
-        if (st == DR_OK) {
-            st = end_step(r);
-        }
+    while (st == DR_OK && r->step >= before && r->step - before < plan.n_steps &&
+           r->step < r->n_steps) {
+        st = next_step(r, &plan, epoch, (uint32_t)(r->step - before));
     }
     dr_epoch_plan_deinit(&plan);
     return st;
@@ -337,6 +352,7 @@ static dr_status train(dr_run *r)
 static void release(dr_run *r)
 {
     dr_run_close_samples(r);
+    dr_dead_watch_end(r);
     dr_reducer_destroy(r->reducer);
     free(r->host_grads);
     free(r->latent);

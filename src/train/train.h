@@ -49,6 +49,9 @@ typedef struct dr_sample_plan {            /* sample pictures; 0: not given */
     bool karras;
 } dr_sample_plan;
 
+typedef enum dr_nan_choice { DR_NAN_STOP, DR_NAN_SKIP, DR_NAN_ROLLBACK } dr_nan_choice;
+typedef enum dr_alarm_choice { DR_ALARM_STOP, DR_ALARM_WARN, DR_ALARM_OFF } dr_alarm_choice;
+
 typedef struct dr_train_config { /* strings outlive the run */
     dr_model_open_options model;
     dr_dataset_options data;
@@ -104,6 +107,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     double lr_min_ratio;
     const char *lr_rules;
     double lr_power;
+    dr_nan_choice nan;
+    dr_alarm_choice dead_check, base_check;
     dr_progress_mode progress;
     const char *logging_dir; /* NULL: no files */
     const char *log_prefix, *log_tracker;

@@ -90,7 +90,7 @@ diverges() {
         cat out.err
         equal "$got" 76 "exit code"
         equal "$(grep -c '^error: step [0-9]*: the loss is ' out.err)" 1 "error lines"
-        holds out.err 'the training has diverged'
+        holds out.err 'before the weights were touched. First not finite: '
         diff -r before out
         no_leftovers
     done

@@ -79,6 +79,10 @@ typedef struct dr_unet_options {
 
 dr_unet_run *dr_unet_run_create(const dr_unet *u, dr_unet_options options);
 void dr_unet_run_destroy(dr_unet_run *r);
+/* Called in forward with every segment's output, first to last: to find out where numbers go wrong.
+ * segment is that of the registry, whose first parameter names it. NULL: none. */
+typedef void (*dr_unet_watcher)(void *user, int segment, const dr_tensor *output);
+void dr_unet_watch(dr_unet_run *r, dr_unet_watcher watcher, void *user);
 
 /* x (N,H,W,in); t (N) F32; context (N,S,D); out (N,H,W,out). H and W must be divisible by
  * 2^(levels-1). x and context must live until backward is done. */

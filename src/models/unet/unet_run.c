@@ -43,6 +43,8 @@ struct dr_unet_run {
     const dr_tensor *x, *context;
     value values[DR_UNET_MAX_SEGMENTS];
     segment_saved saved[DR_UNET_MAX_SEGMENTS];
+    dr_unet_watcher watcher; /* or NULL */
+    void *watcher_user;
 };
 
 dr_unet_run *dr_unet_run_create(const dr_unet *u, dr_unet_options options)
@@ -56,6 +58,12 @@ dr_unet_run *dr_unet_run_create(const dr_unet *u, dr_unet_options options)
 void dr_unet_run_destroy(dr_unet_run *r)
 {
     free(r);
+}
+
+void dr_unet_watch(dr_unet_run *r, dr_unet_watcher watcher, void *user)
+{
+    r->watcher = watcher;
+    r->watcher_user = user;
 }
 
 static void end_frame(dr_context *cx, dr_frame *f)
@@ -436,6 +444,9 @@ dr_status dr_unet_forward(dr_context *cx, dr_unet_run *r, const dr_tensor *x, co
     DR_TRY(time_forward(cx, r, t));
     for (int i = 0; i < u->n_segments; i++) {
         DR_TRY(segment_forward(cx, r, i));
+        if (r->watcher != NULL) {
+            r->watcher(r->watcher_user, i + 1, &r->values[i].t);
+        }
     }
     value *last = &r->values[u->n_segments - 1];
     DR_TRY(copy(cx, &last->t, out));
