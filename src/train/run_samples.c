@@ -59,7 +59,9 @@ dr_status dr_run_open_samples(dr_run *r)
     DR_TRY(read_prompts(r, s));
     dr_sample_when_now(&now);
     memcpy(s->since, now.time, sizeof s->since);
-    s->dir = dr_path_join(r->c->output_dir, "sample");
+    if (r->c->output_dir != NULL) { /* an estimate has none */
+        s->dir = dr_path_join(r->c->output_dir, "sample");
+    }
     s->requests = dr_xcalloc(s->prompts.n, sizeof *s->requests);
     for (size_t i = 0; i < s->prompts.n; i++) {
         s->requests[i].karras = r->c->samples.karras;

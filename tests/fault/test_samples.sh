@@ -77,6 +77,24 @@ averaged() {
     cmp "drawn/00000_1.png" "out/sample/000005_00_${stamp}_1.png"
 }
 
+lora() {
+    start plain "$bin/train_network" -- "${run[@]}" --network_module networks.lora "$@"
+    start out "$bin/train_network" -- "${run[@]}" --network_module networks.lora "$@" "${sampled[@]}" \
+        --sample_every_n_steps 2
+    cmp plain/last.safetensors out/last.safetensors
+    equal "$(find out/sample -name '*.png' | wc -l)" 10 'pictures and the grid'
+    start first "$bin/train_network" -- "${run[@]}" --network_module networks.lora "$@" "${sampled[@]}" --seed 2
+    cmp "first/sample/e000000_00_${stamp}_1.png" "out/sample/e000000_00_${stamp}_1.png" # nothing is learned yet
+    differ "out/sample/e000000_00_${stamp}_1.png" "out/sample/000004_00_${stamp}_1.png"
+}
+
+sixteen_bits() {
+    train plain "${run[@]}" --mixed_precision bf16
+    train out "${run[@]}" --mixed_precision bf16 "${sampled[@]}" --sample_every_n_steps 2
+    same_ends plain out
+    equal "$(find out/sample -name '*.png' | wc -l)" 10 'pictures and the grid'
+}
+
 on_ranks() {
     [ -n "$has_mpirun" ] || skip 'no mpirun'
     train plain "${run[@]}" --virtual_shards 2
@@ -157,6 +175,8 @@ check 'by epochs, the last one cut short' by_epochs
 check 'with a running average of the weights' averaged --ema_decay 0.9
 check 'with a schedule-free optimizer' averaged --optimizer_type AdamWScheduleFree
 check 'with the optimizer inside backward' averaged --fused_backward_pass --max_grad_norm 0
+check 'train_network: a LoRA' lora
+check 'mixed precision' sixteen_bits
 check 'two and three ranks' on_ranks
 check 'stopped and gone on with' resumed
 check 'files of prompts that are wrong' bad_prompts

@@ -5,7 +5,8 @@
  * SHAPES: "name:64,80 te.name:64 name:8,4,3,3"; names that begin with "te." make up a second group
  * with the rate LR2, frozen from step FREEZE on (counted from 0). IN: f32 values of all tensors,
  * then STEPS times their gradients, in the order of files. OUT: STEPS times the values, then those
- * that would be saved. Before step RESUME the state goes through its listing into a new optimizer.
+ * that would be saved; "ema_decay=D" among the settings keeps a running average. Before step RESUME
+ * the state goes through its listing into a new optimizer.
  */
 #include "backend/cpu/backend_cpu.h"
 #include "base/file.h"
@@ -105,6 +106,8 @@ static dr_status open_optimizer(driver *d, int threads)
     dr_pool *dry = dr_pool_create_dry();
     dr_context_init(&d->cx, &dr_backend_cpu, dry, threads);
     DR_TRY(dr_optimizer_step(d->optimizer, &d->cx, &(dr_optim_step){.lr_factor = 1.0}));
+    DR_TRY(dr_optimizer_eval(d->optimizer, &d->cx));
+    DR_TRY(dr_optimizer_train(d->optimizer, &d->cx));
     const size_t peak = dr_pool_peak_bytes(dry);
     dr_pool_destroy(dry);
     dr_pool_destroy(d->pool);
@@ -171,7 +174,11 @@ static dr_status prepare(driver *d, int argc, char **argv)
     dr_optim_kind kind;
     DR_TRY(dr_optim_kind_from_name(argv[1], &kind));
     for (int i = 11; i < argc; i++) {
-        dr_strv_push(&args, argv[i]);
+        if (dr_str_starts(argv[i], "ema_decay=")) {
+            d->config.ema_decay = strtod(argv[i] + strlen("ema_decay="), NULL);
+        } else {
+            dr_strv_push(&args, argv[i]);
+        }
     }
     const dr_status st = dr_optim_settings_parse(kind, &args, &d->config.settings);
     dr_strv_free(&args);

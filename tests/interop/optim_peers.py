@@ -30,6 +30,7 @@ import schedulefree
 import torch
 import transformers
 from dadaptation.experimental.dadapt_adam_preprint import DAdaptAdamPreprint
+from diffusers.training_utils import EMAModel
 
 STEPS = 10
 FREEZE = 8
@@ -84,8 +85,8 @@ def ours(build, folder, name, rates, values, grads, settings, resume=4, threads=
     return result, done.stdout
 
 
-def torch_run(make, rates, values, grads):
-    """The same by a torch optimizer; make(groups) builds it."""
+def torch_run(make, rates, values, grads, ema_decay=None):
+    """The same by a torch optimizer; make(groups) builds it. With ema_decay diffusers' average is what is saved."""
     params = {n: torch.nn.Parameter(torch.from_numpy(v.copy())) for n, v in values.items()}
     groups = [{"params": [p for n, p in params.items() if not n.startswith("te.")]},
               {"params": [p for n, p in params.items() if n.startswith("te.")]}]
@@ -95,6 +96,7 @@ def torch_run(make, rates, values, grads):
     optimizer = make(groups)
     if hasattr(optimizer, "train"):
         optimizer.train()
+    average = EMAModel(params.values(), decay=ema_decay) if ema_decay is not None else None
     result = []
 
     def snapshot():
@@ -105,6 +107,10 @@ def torch_run(make, rates, values, grads):
             p.grad = None if n.startswith("te.") and step >= FREEZE else torch.from_numpy(grad[n].copy())
         optimizer.step()
         result.append(snapshot())
+        if average is not None:
+            average.step(params.values())
+    if average is not None:
+        average.copy_to(params.values())
     if hasattr(optimizer, "eval"):
         optimizer.eval()
     return result + [snapshot()], optimizer
@@ -200,13 +206,15 @@ def cases():
 
     two, one = (1e-3, 5e-4), (1.0, 1.0)
 
-    def peer(make, rates):
-        return lambda values, grads: torch_run(make, rates, values, grads)[0]
+    def peer(make, rates, ema_decay=None):
+        return lambda values, grads: torch_run(make, rates, values, grads, ema_decay)[0]
 
     def simple(name, settings, make, rates=two, bits=False, limit=1e-6):
         return (name, settings, rates, peer(make, rates), bits, limit)
 
     yield simple("AdamW", [], adamw, bits=True)
+    for decay in (0.9999, 0.3):  # that of the first ten updates is below the one, above the other
+        yield ("AdamW", [f"ema_decay={decay}"], two, peer(adamw, two, decay), False, 1e-6)
     yield simple("AdamW", ["weight_decay=0.1", "betas=0.8,0.95", "eps=1e-6"],
                  lambda g: adamw(g, weight_decay=0.1, betas=(0.8, 0.95), eps=1e-6), bits=True)
     yield simple("AdamW", ["betas=(0.3, 0.9)"], lambda g: adamw(g, betas=(0.3, 0.9)), bits=True)
