@@ -53,8 +53,19 @@ static dr_op_setup setup_of(const dr_op_subject *what, int threads, uint64_t see
                          .wide_gradients = what->wide_gradients};
 }
 
+static bool has_parameter_gradients(dr_op_id op)
+{
+    return op == DR_OP_linear_dw || op == DR_OP_conv2d_dw || op == DR_OP_groupnorm_backward ||
+           op == DR_OP_layernorm_backward || op == DR_OP_embedding_backward;
+}
+
+/* A subject whose gradients of parameters are narrow has a twin with wide ones: all other ops are
+ * the twin's. */
 static bool is_tested(const dr_op_subject *what, dr_op_id op)
 {
+    if (what->narrow && !what->wide_gradients && !has_parameter_gradients(op)) {
+        return false;
+    }
     return has_op(what->backend, op) &&
            !(what->no_optimizer && op != DR_OP_sumsq && strcmp(dr_op_group(op), "optimizer") == 0);
 }
