@@ -2,6 +2,7 @@
 
 #include "backend/cpu/backend_cpu.h"
 #ifdef DR_HAVE_CUDA
+#include "apps/gpu_plane.h"
 #include "backend/cuda/backend_cuda.h"
 #endif
 #include "base/arena.h"
@@ -75,8 +76,16 @@ static dr_status open_gpu(dr_dist *d, const dr_backend **out)
     return DR_OK;
 }
 
+dr_status dr_backend_plane(dr_dist *d, const dr_backend *backend, bool strict,
+                           const dr_data_plane **out)
+{
+    *out = NULL;
+    return opened ? dr_gpu_plane_open(d, backend, strict, out) : DR_OK;
+}
+
 void dr_backend_release(void)
 {
+    dr_gpu_plane_close();
     if (opened) {
         report_convolutions();
     }
@@ -88,6 +97,16 @@ static dr_status open_gpu(dr_dist *d, const dr_backend **out)
     (void)d;
     (void)out;
     DR_FAIL(DR_UNSUPPORTED, "--device cuda: this program was built without CUDA");
+}
+
+dr_status dr_backend_plane(dr_dist *d, const dr_backend *backend, bool strict,
+                           const dr_data_plane **out)
+{
+    (void)d;
+    (void)backend;
+    (void)strict;
+    *out = NULL;
+    return DR_OK;
 }
 
 void dr_backend_release(void)

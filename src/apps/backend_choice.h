@@ -6,7 +6,7 @@
 #ifndef DR_APPS_BACKEND_CHOICE_H
 #define DR_APPS_BACKEND_CHOICE_H
 
-#include "dist/dist.h"
+#include "dist/data_plane.h"
 #include "ops/context.h"
 
 /*
@@ -16,6 +16,12 @@
  * without CUDA.
  */
 DR_MUST_USE dr_status dr_backend_choose(const char *device, dr_dist *d, const dr_backend **out);
+/*
+ * Collective. Where gradients are summed: *out is a plane of the chosen GPU, or NULL: on the host.
+ * strict: the same bits for any number of GPUs (on the host that holds anyway).
+ */
+DR_MUST_USE dr_status dr_backend_plane(dr_dist *d, const dr_backend *backend, bool strict,
+                                       const dr_data_plane **out);
 /* Gives the GPU back, after everything on it was freed. */
 void dr_backend_release(void);
 

@@ -29,6 +29,9 @@ static dr_status train(const dr_options *o, dr_dist *d)
         const dr_backend *backend = NULL;
         st = dr_backend_choose(dr_opt_str(o, DR_OPT_device), d, &backend);
         if (st == DR_OK) {
+            st = dr_backend_plane(d, backend, dr_opt_has(o, DR_OPT_deterministic), &c.plane);
+        }
+        if (st == DR_OK) {
             st = dr_train_run(d, backend, &c);
         }
         dr_backend_release();

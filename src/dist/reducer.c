@@ -1,63 +1,25 @@
 #include "dist/reducer.h"
 
 #include "base/arena.h"
-#include "dist/dist_internal.h"
-#include "dist/tree.h"
+#include "dist/reducer_internal.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_BUCKET_ELEMS = 4 << 20, MAX_SLOTS = DR_TREE_MAX_PARTIALS, GRADS_SLOT = -1 };
-
-typedef struct leaf_plan { /* what to do when a local leaf is complete */
-    int n_merged;
-    int merged[DR_TREE_MAX_PARTIALS]; /* slots to add to the gradients, in order */
-    int store;                        /* slot to copy the gradients to, or GRADS_SLOT */
-} leaf_plan;
-
-typedef struct partials { /* the sums that a rank brings to the exchange, in tree order */
-    int n;
-    dr_tree_node node[DR_TREE_MAX_PARTIALS];
-    int slot[DR_TREE_MAX_PARTIALS];
-} partials;
-
-struct dr_reducer {
-    dr_dist *dist;
-    dr_reducer_config c;
-    int64_t first_leaf, n_local;
-    leaf_plan *leaf; /* (n_local) */
-    partials *rank;  /* (world) */
-    float *slots[MAX_SLOTS];
-    int n_slots;
-    int64_t i_leaf; /* current local leaf */
-    int64_t ready;  /* [ready .. n_elems) of the current leaf is final */
-    /* exchange buffers: own partials by destination, all ranks' partials of one slice */
-    float *send, *recv;
-    int *counts; /* (4 * world): send and receive counts and displacements */
-    /* the communication thread's mailbox */
-    pthread_t thread;
-    bool has_thread;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    int64_t want; /* ranges above this are to be exchanged */
-    int64_t have; /* ranges above this have been exchanged */
-    bool stop;
-    dr_status status;
-    dr_error_copy error;
-};
+enum { DEFAULT_BUCKET_ELEMS = 4 << 20 };
 
 /* Slots and additions of one rank's leaves; returns the number of slots needed. */
-static int plan_rank(int64_t n_leaves, int64_t begin, int64_t end, leaf_plan *leaf, partials *out)
+static int plan_rank(int64_t n_leaves, int64_t begin, int64_t end, dr_leaf_plan *leaf,
+                     dr_partials *out)
 {
     dr_tree_stack s;
-    bool used[MAX_SLOTS] = {false};
+    bool used[DR_REDUCER_MAX_SLOTS] = {false};
     int n_slots = 0;
     dr_tree_stack_init(&s, n_leaves);
     for (int64_t i = begin; i < end; i++) {
-        leaf_plan p = {.store = GRADS_SLOT};
-        int at = GRADS_SLOT;
+        dr_leaf_plan p = {.store = DR_GRADS_SLOT};
+        int at = DR_GRADS_SLOT;
         p.n_merged = dr_tree_stack_push(&s, (dr_tree_node){.index = i}, at, p.merged);
         for (int k = 0; k < p.n_merged; k++) {
             used[p.merged[k]] = false;
@@ -67,7 +29,7 @@ static int plan_rank(int64_t n_leaves, int64_t begin, int64_t end, leaf_plan *le
             while (used[at]) {
                 at++;
             }
-            DR_CHECK(at < MAX_SLOTS, "reducer: %d partial sums", at);
+            DR_CHECK(at < DR_REDUCER_MAX_SLOTS, "reducer: %d partial sums", at);
             used[at] = true;
             n_slots = at + 1 > n_slots ? at + 1 : n_slots;
             s.slot[s.n - 1] = at;
@@ -83,19 +45,18 @@ static int plan_rank(int64_t n_leaves, int64_t begin, int64_t end, leaf_plan *le
     return n_slots;
 }
 
-static int64_t bucket_elems(const dr_reducer_config *c)
+int64_t dr_reducer_bucket(const dr_reducer_config *c)
 {
     int64_t want = c->bucket_elems > 0 ? c->bucket_elems : DEFAULT_BUCKET_ELEMS;
     return want < c->n_elems ? want : c->n_elems;
 }
 
-/* Slice q of a range of n elements. */
-static int64_t slice_begin(const dr_reducer *r, int64_t n, int q)
+int64_t dr_reducer_slice(const dr_reducer *r, int64_t n, int q)
 {
     return n * q / r->dist->world;
 }
 
-static int total_partials(const dr_reducer *r)
+int dr_reducer_partials(const dr_reducer *r)
 {
     int n = 0;
     for (int q = 0; q < r->dist->world; q++) {
@@ -107,7 +68,7 @@ static int total_partials(const dr_reducer *r)
 size_t dr_reducer_plan_bytes(const dr_dist *d, const dr_reducer_config *c)
 {
     int64_t begin, end;
-    partials p;
+    dr_partials p;
     size_t floats = 0;
     int total = 0;
     for (int q = 0; q < d->world; q++) {
@@ -116,11 +77,12 @@ size_t dr_reducer_plan_bytes(const dr_dist *d, const dr_reducer_config *c)
         total += p.n;
         if (q == d->rank) {
             floats += (size_t)n_slots * (size_t)c->n_elems;
-            floats += d->world > 1 ? (size_t)p.n * (size_t)bucket_elems(c) : 0;
+            floats +=
+                d->world > 1 && c->plane == NULL ? (size_t)p.n * (size_t)dr_reducer_bucket(c) : 0;
         }
     }
-    if (d->world > 1) {
-        floats += (size_t)total * (size_t)(bucket_elems(c) / d->world + 1);
+    if (d->world > 1 && (c->plane == NULL || c->plane->strict)) {
+        floats += (size_t)total * (size_t)(dr_reducer_bucket(c) / d->world + 1);
     }
     return floats * sizeof(float);
 }
@@ -134,18 +96,18 @@ static void add_into(float *restrict sum, const float *restrict left, int64_t n)
     }
 }
 
-static float *slot_memory(dr_reducer *r, int slot)
+float *dr_reducer_slot(dr_reducer *r, int slot)
 {
-    return slot == GRADS_SLOT ? r->c.grads : r->slots[slot];
+    return slot == DR_GRADS_SLOT ? r->c.grads : r->slots[slot];
 }
 
 /* Adds the pending left sums to [begin, end) of the current leaf's gradients. */
-static void merge_leaf(dr_reducer *r, const leaf_plan *p, int64_t begin, int64_t end)
+static void merge_leaf(dr_reducer *r, const dr_leaf_plan *p, int64_t begin, int64_t end)
 {
     for (int k = 0; k < p->n_merged; k++) {
         add_into(r->c.grads + begin, r->slots[p->merged[k]] + begin, end - begin);
     }
-    if (p->store != GRADS_SLOT) {
+    if (p->store != DR_GRADS_SLOT) {
         memcpy(r->slots[p->store] + begin, r->c.grads + begin,
                (size_t)(end - begin) * sizeof(float));
     }
@@ -174,24 +136,24 @@ static float *sum_slice(dr_reducer *r, int64_t n)
 static dr_status exchange(dr_reducer *r, int64_t begin, int64_t end)
 {
     const dr_dist *d = r->dist;
-    const partials *mine = &r->rank[d->rank];
+    const dr_partials *mine = &r->rank[d->rank];
     int *send_n = r->counts;
     int *send_at = send_n + d->world;
     int *recv_n = send_at + d->world;
     int *recv_at = recv_n + d->world;
     int64_t n = end - begin;
-    int64_t my_n = slice_begin(r, n, d->rank + 1) - slice_begin(r, n, d->rank);
+    int64_t my_n = dr_reducer_slice(r, n, d->rank + 1) - dr_reducer_slice(r, n, d->rank);
     int64_t sent = 0;
     int64_t received = 0;
     for (int q = 0; q < d->world; q++) {
-        int64_t from = slice_begin(r, n, q);
-        int64_t len = slice_begin(r, n, q + 1) - from;
+        int64_t from = dr_reducer_slice(r, n, q);
+        int64_t len = dr_reducer_slice(r, n, q + 1) - from;
         send_at[q] = (int)sent;
         send_n[q] = (int)(len * mine->n);
         recv_at[q] = (int)received;
         recv_n[q] = (int)(my_n * r->rank[q].n);
         for (int k = 0; k < mine->n; k++) {
-            memcpy(r->send + sent, slot_memory(r, mine->slot[k]) + begin + from,
+            memcpy(r->send + sent, dr_reducer_slot(r, mine->slot[k]) + begin + from,
                    (size_t)len * sizeof(float));
             sent += len;
         }
@@ -201,24 +163,22 @@ static dr_status exchange(dr_reducer *r, int64_t begin, int64_t end)
                          d->gradients));
     const float *total = sum_slice(r, my_n);
     for (int q = 0; q < d->world; q++) {
-        recv_at[q] = (int)slice_begin(r, n, q);
-        recv_n[q] = (int)(slice_begin(r, n, q + 1) - recv_at[q]);
+        recv_at[q] = (int)dr_reducer_slice(r, n, q);
+        recv_n[q] = (int)(dr_reducer_slice(r, n, q + 1) - recv_at[q]);
     }
     DR_MPI(MPI_Allgatherv(total, (int)my_n, MPI_FLOAT, r->c.grads + begin, recv_n, recv_at,
                           MPI_FLOAT, d->gradients));
     return DR_OK;
 }
 
-/* Begin of the bucket that ends at end; buckets are a fixed grid, so all ranks exchange the same.
- */
-static int64_t bucket_begin(const dr_reducer *r, int64_t end)
+int64_t dr_reducer_bucket_begin(const dr_reducer *r, int64_t end)
 {
-    return end > bucket_elems(&r->c) ? end - bucket_elems(&r->c) : 0;
+    return end > dr_reducer_bucket(&r->c) ? end - dr_reducer_bucket(&r->c) : 0;
 }
 
 static bool bucket_is_ready(const dr_reducer *r)
 {
-    return r->have > 0 && bucket_begin(r, r->have) >= r->want;
+    return r->have > 0 && dr_reducer_bucket_begin(r, r->have) >= r->want;
 }
 
 static void *communicate(void *arg)
@@ -233,7 +193,7 @@ static void *communicate(void *arg)
             break;
         }
         int64_t end = r->have;
-        int64_t begin = bucket_begin(r, end);
+        int64_t begin = dr_reducer_bucket_begin(r, end);
         dr_status st = r->status;
         (void)pthread_mutex_unlock(&r->lock);
         if (st == DR_OK) {
@@ -257,19 +217,22 @@ static void *communicate(void *arg)
 static dr_status allocate(dr_reducer *r)
 {
     dr_dist *d = r->dist;
+    if (r->c.plane != NULL) {
+        return dr_gpu_reducer_allocate(r);
+    }
     for (int i = 0; i < r->n_slots; i++) {
         DR_TRY(dr_try_calloc((size_t)r->c.n_elems, sizeof(float), (void **)&r->slots[i]));
     }
     if (d->world == 1) {
         return DR_OK;
     }
-    size_t bucket = (size_t)bucket_elems(&r->c);
+    size_t bucket = (size_t)dr_reducer_bucket(&r->c);
     size_t slice = bucket / (size_t)d->world + 1;
     DR_TRY(dr_try_calloc((size_t)r->rank[d->rank].n * bucket, sizeof(float), (void **)&r->send));
-    DR_TRY(dr_try_calloc((size_t)total_partials(r) * slice, sizeof(float), (void **)&r->recv));
+    DR_TRY(dr_try_calloc((size_t)dr_reducer_partials(r) * slice, sizeof(float), (void **)&r->recv));
     r->counts = dr_xcalloc((size_t)d->world * 4, sizeof(int));
     if ((size_t)r->rank[d->rank].n * bucket > INT_MAX ||
-        (size_t)total_partials(r) * slice > INT_MAX) {
+        (size_t)dr_reducer_partials(r) * slice > INT_MAX) {
         DR_FAIL(DR_INVALID, "gradient buckets of %zu elements are too large for %d ranks", bucket,
                 d->world);
     }
@@ -297,7 +260,7 @@ dr_status dr_reducer_create(dr_dist *d, const dr_reducer_config *c, dr_reducer *
     for (int q = 0; q < d->world; q++) {
         int64_t begin, end;
         dr_tree_share(c->n_leaves, d->world, q, &begin, &end);
-        leaf_plan *leaf = NULL;
+        dr_leaf_plan *leaf = NULL;
         if (q == d->rank) {
             r->first_leaf = begin;
             r->n_local = end - begin;
@@ -327,11 +290,15 @@ void dr_reducer_destroy(dr_reducer *r)
         (void)pthread_mutex_unlock(&r->lock);
         (void)pthread_join(r->thread, NULL);
     }
-    for (int i = 0; i < r->n_slots; i++) {
-        free(r->slots[i]);
+    if (r->c.plane != NULL) {
+        dr_gpu_reducer_free(r);
+    } else {
+        for (int i = 0; i < r->n_slots; i++) {
+            free(r->slots[i]);
+        }
+        free(r->recv);
     }
     free(r->send);
-    free(r->recv);
     free(r->counts);
     free(r->leaf);
     free(r->rank);
@@ -373,7 +340,9 @@ void dr_reducer_ready(dr_reducer *r, int64_t begin, int64_t end)
              "reducer: range [%lld, %lld) after %lld", (long long)begin, (long long)end,
              (long long)r->ready);
     r->ready = begin;
-    if (r->has_thread && r->i_leaf == r->n_local - 1) {
+    if (r->c.plane != NULL) {
+        dr_gpu_reducer_ready(r);
+    } else if (r->has_thread && r->i_leaf == r->n_local - 1) {
         publish(r);
     }
 }
@@ -384,7 +353,9 @@ void dr_reducer_end_leaf(dr_reducer *r)
              (long long)r->n_local);
     bool last = r->i_leaf == r->n_local - 1;
     r->ready = 0;
-    if (last && r->has_thread) {
+    if (r->c.plane != NULL) {
+        dr_gpu_reducer_end_leaf(r);
+    } else if (last && r->has_thread) {
         publish(r);
     } else {
         merge_leaf(r, &r->leaf[r->i_leaf], 0, r->c.n_elems);
@@ -397,6 +368,9 @@ dr_status dr_reducer_wait(dr_reducer *r)
 {
     DR_CHECK(r->i_leaf == r->n_local, "reducer: %lld of %lld leaves are done", (long long)r->i_leaf,
              (long long)r->n_local);
+    if (r->c.plane != NULL) {
+        return dr_gpu_reducer_wait(r);
+    }
     if (!r->has_thread) {
         return DR_OK;
     }

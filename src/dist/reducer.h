@@ -4,7 +4,9 @@
  *
  * Layer:    dist.
  * Threads:  calls from the compute thread; with several ranks a communication thread exchanges
- *           finished ranges of the last local leaf while backward goes on.
+ *           finished ranges of the last local leaf while backward goes on. On GPUs (a plane) there
+ *           is no thread: everything is enqueued, and wait sees to it that what the backend does
+ *           next comes after.
  *
  * Per step: begin; for each local leaf: zero the gradients, run backward, which reports ranges in
  * descending order (ready), then end_leaf; at last wait. After wait the gradient memory of every
@@ -15,15 +17,16 @@
 #ifndef DR_DIST_REDUCER_H
 #define DR_DIST_REDUCER_H
 
-#include "dist/dist.h"
+#include "dist/data_plane.h"
 
 typedef struct dr_reducer dr_reducer;
 
 typedef struct dr_reducer_config {
     int64_t n_leaves; /* of a step, over all ranks; >= world */
-    float *grads;     /* (n_elems), not owned, on the host */
+    float *grads;     /* (n_elems), not owned; on the host, or where plane says */
     int64_t n_elems;
-    int64_t bucket_elems; /* ranges are exchanged when this much is ready; 0: 4 Mi (16 MiB) */
+    int64_t bucket_elems;       /* ranges are exchanged when this much is ready; 0: 4 Mi (16 MiB) */
+    const dr_data_plane *plane; /* not owned; NULL: the gradients are on the host */
 } dr_reducer_config;
 
 /* Extra bytes that dr_reducer_create will allocate, for the printed plan. */

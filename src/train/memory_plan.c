@@ -172,7 +172,8 @@ dr_status dr_run_plan_memory(dr_run *r)
         .activations = peak,
         .exchange =
             dr_reducer_plan_bytes(r->dist, &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
-                                                                .n_elems = r->net.n_trained}),
+                                                                .n_elems = r->net.n_trained,
+                                                                .plane = r->c->plane}),
         .latents = dr_latents_bytes(r->latents),
     };
     dr_str text = {0};

@@ -212,7 +212,8 @@ static dr_status load(dr_run *r)
             r->trains_text_encoder ? "" : " (frozen)");
     const int64_t n_trained = r->net.n_trained;
     dr_status st = DR_OK;
-    if (!r->backend->device->host_visible && r->n_leaves > 1) { /* one leaf needs no sum */
+    if (!r->backend->device->host_visible && r->c->plane == NULL &&
+        r->n_leaves > 1) { /* one leaf needs no sum */
         st = dr_try_calloc((size_t)n_trained, sizeof(float), (void **)&r->host_grads);
         DR_TRY(dr_dist_agree(r->dist, st));
     }
@@ -221,7 +222,8 @@ static dr_status load(dr_run *r)
         r->dist,
         &(dr_reducer_config){.n_leaves = (int64_t)r->n_leaves,
                              .grads = r->host_grads != NULL ? r->host_grads : sums,
-                             .n_elems = n_trained},
+                             .n_elems = n_trained,
+                             .plane = r->c->plane},
         &r->reducer);
     return dr_dist_agree(r->dist, st);
 }

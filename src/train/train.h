@@ -10,7 +10,7 @@
 #include "data/dataset.h"
 #include "diffusion/objective.h"
 #include "diffusion/sampler.h"
-#include "dist/dist.h"
+#include "dist/data_plane.h"
 #include "ops/diffusion_ops.h"
 #include "train/lora_settings.h"
 #include "train/lr_schedule.h"
@@ -74,7 +74,8 @@ typedef struct dr_train_config { /* strings outlive the run */
     uint32_t vae_batch_size;
     uint32_t batch_size;
     int accumulation;
-    int64_t virtual_shards; /* 0: the number of ranks */
+    int64_t virtual_shards;     /* 0: the number of ranks */
+    const dr_data_plane *plane; /* where gradients are summed; NULL: on the host */
     int64_t max_steps;
     int64_t max_epochs; /* 0: max_steps holds */
     dr_validation_options validation;

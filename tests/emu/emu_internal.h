@@ -10,6 +10,8 @@
 /* Runs all blocks of one launch now; false with the reason when the kernel broke a rule. */
 bool emu_run_kernel(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes,
                     bool threads_meet, const std::function<void()> &body, std::string *reason);
+/* Whether all bytes are of one live piece of device memory. */
+bool emu_is_device(const void *p, size_t bytes);
 /* Sticky, as a failed launch is: later calls return cudaErrorLaunchFailure with this text. */
 void emu_set_launch_error(const std::string &reason);
 

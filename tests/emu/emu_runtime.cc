@@ -167,6 +167,12 @@ cudaError_t release(void *p, bool pinned)
 }
 } // namespace
 
+bool emu_is_device(const void *p, size_t bytes)
+{
+    guard g(lock);
+    return is_device(p, bytes);
+}
+
 void emu_enqueue(cudaStream_t s, std::function<void()> work)
 {
     guard g(lock);
@@ -320,6 +326,18 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
     *s = new emu_stream;
     return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
+{
+    *least = 0;
+    *greatest = -5;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int)
+{
+    return cudaStreamCreateWithFlags(s, flags);
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t s)

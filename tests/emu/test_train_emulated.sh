@@ -7,8 +7,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 emulated=$(cd "$2" && pwd)
 make_material
 limit_s=300 # a kernel's threads run one after another
+export DREAMRUN_NCCL=$emulated/libnccl_emulated.so
 
-options=(--train_batch_size 2 --shuffle_caption --flip_aug --virtual_shards 4)
+options=(--shuffle_caption --flip_aug --virtual_shards 4 --max_train_steps 1)
 few_pictures "$work/few"
 compared=(--train_data_dir "$work/few" --virtual_shards 1 --resolution 128)
 train "$work/cpu" "${compared[@]}" || exit 1
@@ -20,7 +21,7 @@ close() {
     python3 -c '
 import sys
 limit, a, b = float(sys.argv[1]), sys.argv[2].split(), sys.argv[3].split()
-assert len(a) == len(b) == 2, (a, b)
+assert len(a) == len(b) > 0, (a, b)
 for x, y in zip(map(float, a), map(float, b)):
     assert abs(x - y) <= limit * abs(y), (x, y)' "$@" || fail "$2 and $3 differ"
 }
@@ -43,9 +44,37 @@ checkpointed() {
 
 on_gpus() {
     command -v mpirun >/dev/null || skip "no mpirun"
-    ranks "$1" out "${options[@]}" --device cuda
+    ranks "$1" out "${options[@]}" --device cuda --deterministic strict
+    holds out.err 'gradients: NCCL 2.28.0, in the order of the fixed tree'
     same_models "$work/base/last" out/last
     equal "$(of_steps loss out.json)" "$(of_steps loss "$work/base.json")" losses
+}
+
+# NCCL adds in another order.
+by_all_reduce() {
+    command -v mpirun >/dev/null || skip "no mpirun"
+    ranks 2 out "${options[@]}" --device cuda
+    holds out.err 'gradients: NCCL 2.28.0, all-reduce'
+    close 5e-7 "$(of_steps loss out.json)" "$(of_steps loss "$work/base.json")"
+    close 2.6e-6 "$(of_steps grad_norm out.json)" "$(of_steps grad_norm "$work/base.json")"
+}
+
+without_nccl() {
+    command -v mpirun >/dev/null || skip "no mpirun"
+    DREAMRUN_NCCL=/nonexistent/libnccl.so.2 ranks 2 out "${options[@]}" --device cuda
+    holds out.err 'gradients are summed by the CPUs, which is slow: /nonexistent/libnccl.so.2'
+    same_models "$work/base/last" out/last
+}
+
+# A peer that is gone ends the run with the exit code of a lost rank.
+lost_rank() {
+    local rc=0 quiet=1
+    command -v mpirun >/dev/null || skip "no mpirun"
+    DREAMRUN_EMU_NCCL='lost 3' ranks 2 out --device cuda || rc=$?
+    equal "$rc" 71 'exit code'
+    holds out.err 'error: rank 0: NCCL: '
+    holds out.err 'remote process exited'
+    nothing_left out
 }
 
 # refused by name, before anything is loaded
@@ -67,6 +96,9 @@ check 'the same losses as on the CPU, up to rounding' as_on_the_cpu
 check 'gradient checkpointing gives the same bits' checkpointed
 check 'two GPUs give the same bits' on_gpus 2
 check 'four GPUs give the same bits' on_gpus 4
+check 'all-reduce gives the same losses, up to rounding' by_all_reduce
+check 'without NCCL the CPUs sum, the same bits' without_nccl
+check 'a lost rank ends the run' lost_rank
 check 'no GPU is one clear line' no_gpu
 check 'too few GPUs are refused' too_few
 check 'too little memory is refused' too_small

@@ -292,6 +292,7 @@ void dr_cuda_close(void)
     if (!gpu.is_open) {
         return;
     }
+    dr_cuda_exchange_close();
     if (gpu.stream != nullptr) {
         (void)cudaStreamSynchronize(gpu.stream);
         (void)cudaStreamDestroy(gpu.stream);

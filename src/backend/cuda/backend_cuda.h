@@ -43,6 +43,19 @@ void dr_cuda_describe_convolutions(char out[256]);
 /* Memory of the open GPU that nobody uses. */
 DR_MUST_USE dr_status dr_cuda_free_bytes(uint64_t *out);
 
+/*
+ * A second stream of the open GPU, a cudaStream_t, for sums of gradients (dist/data_plane.h): it
+ * and the ops' stream are ordered by after_compute and before_compute alone. Closed with the GPU.
+ */
+DR_MUST_USE dr_status dr_cuda_exchange_open(void **stream);
+DR_MUST_USE dr_status dr_cuda_exchange_after_compute(void);
+DR_MUST_USE dr_status dr_cuda_exchange_before_compute(void);
+/* sum = left + sum; to = from: n numbers, on the second stream. */
+DR_MUST_USE dr_status dr_cuda_exchange_add(float *sum, const float *left, int64_t n);
+DR_MUST_USE dr_status dr_cuda_exchange_copy(float *to, const float *from, int64_t n);
+/* Whether the second stream has done all that came before the last before_compute. */
+DR_MUST_USE dr_status dr_cuda_exchange_is_done(bool *done);
+
 #ifdef __cplusplus
 }
 #endif

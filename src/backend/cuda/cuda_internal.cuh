@@ -22,6 +22,7 @@ extern "C" {
 /* The open GPU's stream; a word in host memory that kernels can set (enum dr_cuda_flag). */
 cudaStream_t dr_cuda_stream(void);
 int *dr_cuda_flags(void);
+void dr_cuda_exchange_close(void);
 
 /* Turn a runtime error into a record. */
 dr_status dr_cuda_error(cudaError_t e, const char *call, const char *file, int line);
@@ -198,13 +199,18 @@ static inline unsigned dr_blocks(int64_t n, int64_t per_block, int64_t at_most)
     return static_cast<unsigned>(blocks < at_most ? blocks : at_most);
 }
 
-template <typename F> static dr_status dr_each(int64_t n, F f)
+template <typename F> static dr_status dr_each_on(cudaStream_t stream, int64_t n, F f)
 {
     if (n == 0) {
         return DR_OK;
     }
     return DR_LAUNCH_ALONE((dr_each_kernel<F>), dim3(dr_blocks(n, 256, 65536)), dim3(256), 0,
-                           dr_cuda_stream(), n, f);
+                           stream, n, f);
+}
+
+template <typename F> static dr_status dr_each(int64_t n, F f)
+{
+    return dr_each_on(dr_cuda_stream(), n, f);
 }
 
 template <typename F> static dr_status dr_grid(int64_t rows, int64_t cols, F f)
