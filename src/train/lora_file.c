@@ -57,7 +57,7 @@ static dr_status add_tensor(dr_lora_file *f, const dr_file_tensor *t, const dr_l
     return st;
 }
 
-static dr_status check_dtype(const dr_file_tensor *t, bool whole_too)
+static dr_status check_tensor(const dr_file_tensor *t, bool whole_too)
 {
     const bool floating = t->readable && (t->dtype == DR_F64 || t->dtype == DR_F32 ||
                                           t->dtype == DR_F16 || t->dtype == DR_BF16);
@@ -65,6 +65,9 @@ static dr_status check_dtype(const dr_file_tensor *t, bool whole_too)
     if (!floating && !(whole_too && whole)) {
         DR_FAIL(DR_FORMAT, "tensor %s has dtype %s, expected a floating-point type", t->name,
                 t->dtype_name);
+    }
+    if (t->n_elems == 0) {
+        DR_FAIL(DR_FORMAT, "tensor %s is empty", t->name);
     }
     return DR_OK;
 }
@@ -84,7 +87,7 @@ static dr_status add_tensors(dr_lora_file *f)
                     t->name, what);
         }
         if (dr_lora_name_parse(t->name, &n)) {
-            DR_TRY(check_dtype(t, n.role == DR_LORA_ALPHA));
+            DR_TRY(check_tensor(t, n.role == DR_LORA_ALPHA));
             DR_TRY(add_tensor(f, t, &n));
         } else if (t->name[0] != '<') { /* token embeddings are counted by the facts */
             first = first == NULL ? t->name : first;
@@ -237,6 +240,16 @@ static bool check_magnitude(const dr_lora_module *m)
     return t == NULL || t->n_elems == m->out || (t->n_elems == m->in && size_of(t, 1) == m->in);
 }
 
+/* Sizes multiply without overflow below these bounds, which no layer comes near. */
+static bool is_sane(const dr_lora_module *m)
+{
+    const int64_t most = INT64_C(1) << 24;
+    const int64_t most_kernel = 64;
+    return m->out > 0 && m->out <= most && m->in > 0 && m->in <= most && m->rank <= most &&
+           m->kernel[0] > 0 && m->kernel[0] <= most_kernel && m->kernel[1] > 0 &&
+           m->kernel[1] <= most_kernel;
+}
+
 static dr_status shape_module(dr_lora_module *m)
 {
     static bool (*const shape[])(dr_lora_module *) = {
@@ -245,8 +258,7 @@ static dr_status shape_module(dr_lora_module *m)
         [DR_LORA_KRONECKER] = shape_kronecker,
         [DR_LORA_DIFFERENCE] = shape_difference,
     };
-    if (shape[m->kind](m) && m->out > 0 && m->in > 0 && check_magnitude(m) && m->kernel[0] > 0 &&
-        m->kernel[1] > 0) {
+    if (shape[m->kind](m) && is_sane(m) && check_magnitude(m)) {
         return DR_OK;
     }
     dr_str found = {0};

@@ -115,6 +115,9 @@ static void what_cannot_be_read_is_named(void **state)
     ranks.entry[0].shape = ranks.shape[0];
     add(&ranks, "lora_unet_a.lora_up.weight", 2, 5, 3, 1);
     assert_error(write_and_open(&ranks, 1.0F, &f), DR_FORMAT, "do not fit together");
+    file_case empty = {0};
+    add(&empty, "lora_unet_a.lora_down.weight", 2, 0, 3, 1);
+    assert_error(write_and_open(&empty, 1.0F, &f), DR_FORMAT, "lora_down.weight is empty");
     file_case twice = {0};
     add(&twice, "lora_unet_a.lora_down.weight", 2, 2, 3, 1);
     add(&twice, "a.lora_A.weight", 2, 2, 3, 1);
