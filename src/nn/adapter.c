@@ -1,13 +1,19 @@
 #include "nn/adapter.h"
 
+#include "nn/adapter_hadamard.h"
 #include "ops/linear.h"
 #include "ops/pointwise.h"
+
+/* All factors of an adapter are trained, or none. */
+static bool adapter_is_trained(const dr_adapter *a)
+{
+    return a->down->grad.data != NULL || a->up->grad.data != NULL;
+}
 
 bool dr_param_is_trained(const dr_param *p)
 {
     const dr_adapter *a = p->adapter;
-    return p->grad.data != NULL ||
-           (a != NULL && (a->down->grad.data != NULL || a->up->grad.data != NULL));
+    return p->grad.data != NULL || (a != NULL && adapter_is_trained(a));
 }
 
 bool dr_weight_reads_input(const dr_param *w)
@@ -141,23 +147,25 @@ static dr_status backward(dr_context *cx, const dr_adapter *a, const dr_conv2d_g
 
 dr_status dr_adapter_linear(dr_context *cx, const dr_adapter *a, const dr_tensor *x, dr_tensor *y)
 {
-    return forward(cx, a, NULL, x, y);
+    return a->down2 != NULL ? dr_hadamard_forward(cx, a, NULL, x, y) : forward(cx, a, NULL, x, y);
 }
 
 dr_status dr_adapter_linear_backward(dr_context *cx, const dr_adapter *a, const dr_tensor *x,
                                      const dr_tensor *dy, dr_tensor *dx)
 {
-    return backward(cx, a, NULL, x, dy, dx);
+    return a->down2 != NULL ? dr_hadamard_backward(cx, a, NULL, x, dy, dx)
+                            : backward(cx, a, NULL, x, dy, dx);
 }
 
 dr_status dr_adapter_conv(dr_context *cx, const dr_adapter *a, const dr_conv2d_geom *geom,
                           const dr_tensor *x, dr_tensor *y)
 {
-    return forward(cx, a, geom, x, y);
+    return a->down2 != NULL ? dr_hadamard_forward(cx, a, geom, x, y) : forward(cx, a, geom, x, y);
 }
 
 dr_status dr_adapter_conv_backward(dr_context *cx, const dr_adapter *a, const dr_conv2d_geom *geom,
                                    const dr_tensor *x, const dr_tensor *dy, dr_tensor *dx)
 {
-    return backward(cx, a, geom, x, dy, dx);
+    return a->down2 != NULL ? dr_hadamard_backward(cx, a, geom, x, dy, dx)
+                            : backward(cx, a, geom, x, dy, dx);
 }

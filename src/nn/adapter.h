@@ -1,9 +1,14 @@
 /*
- * nn/adapter.h - a low-rank addition to the product of a weight that is itself left alone (LoRA).
+ * nn/adapter.h - a low-rank addition to the product of a weight that is itself left alone (LoRA,
+ * LoHa).
  *
  * Layer:    nn.
  * Formula:  y += s up(down(x)). Linear: y += s (x A') B'. Convolution: A with the base's kernel,
  *           stride and padding, then B, 1x1.
+ *
+ * With a second pair of factors (LoHa) the layer computes with the difference of the weight itself,
+ * D = s (B A) * (B2 A2), element by element: y += x D', or its convolution. D is built again in
+ * backward.
  *
  * A layer finds its adapter in its weight's registry entry. Backward needs the layer's input and
  * nothing else: down(x) is computed again, which costs rank / outputs of the base's product.
@@ -16,7 +21,8 @@
 
 typedef struct dr_adapter { /* outlives the layers' use of it */
     dr_param *down;         /* A: [R,I], [R,I,1,1] or [R,I,K,K]; F32 as all parameters */
-    dr_param *up;           /* B: [O,R] or [O,R,1,1] */
+    dr_param *up;           /* B: [O,R] or [O,R,1,1]; of LoHa always [O,R] */
+    dr_param *down2, *up2;  /* LoHa: the second pair, of the same shapes; NULL: none */
     float scale;            /* s: multiplier * alpha / rank */
 } dr_adapter;
 

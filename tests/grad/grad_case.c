@@ -23,6 +23,30 @@ typedef enum trainable { ALL, NONE, VECTORS, ADAPTERS } trainable;
 
 static const char adapter_name[] = "lora_";
 
+void dr_grad_add_pairs(dr_grad_case *g)
+{
+    enum { RANK = 2 };
+    dr_params *set = &g->model.params;
+    const size_t n = set->n;
+    for (size_t i = 0; i < n; i++) {
+        dr_param *w = set->at[i];
+        const int64_t *d = w->dim;
+        if (w->kind == DR_PARAM_VECTOR) {
+            continue;
+        }
+        dr_adapter *a = dr_arena_alloc(&g->model.arena, sizeof *a);
+        dr_param **pair[2][2] = {{&a->up, &a->down}, {&a->up2, &a->down2}};
+        a->scale = 0.75F;
+        for (int k = 0; k < 2; k++) {
+            *pair[k][0] = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(d[0], RANK), "%sw%da.%s",
+                                        adapter_name, k + 1, w->name);
+            *pair[k][1] = dr_params_add(set, w->kind, w->rank, DR_DIMS(RANK, d[1], d[2], d[3]),
+                                        "%sw%db.%s", adapter_name, k + 1, w->name);
+        }
+        w->adapter = a;
+    }
+}
+
 void dr_grad_add_adapters(dr_grad_case *g, const char *text)
 {
     enum { RANK = 3 };

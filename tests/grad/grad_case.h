@@ -49,6 +49,8 @@ struct dr_grad_case {
  * registered as "lora_down.<name>" and "lora_up.<name>".
  */
 void dr_grad_add_adapters(dr_grad_case *g, const char *text);
+/* An adapter with two pairs of factors (LoHa) of rank 2 for every weight so far. */
+void dr_grad_add_pairs(dr_grad_case *g);
 
 /* The CMocka test of a block: *state is its dr_grad_block. */
 void dr_grad_check_block(void **state);

@@ -134,6 +134,18 @@ static void adapted_resblock_init(dr_grad_case *g)
     dr_grad_add_adapters(g, ".");
 }
 
+static void paired_resblock_init(dr_grad_case *g)
+{
+    resblock_init(g);
+    dr_grad_add_pairs(g);
+}
+
+static void paired_transformer_init(dr_grad_case *g)
+{
+    transformer_init(g);
+    dr_grad_add_pairs(g);
+}
+
 static void adapted_transformer_init(dr_grad_case *g)
 {
     transformer_init(g);
@@ -180,6 +192,9 @@ static const dr_grad_block blocks[] = {
     {RESBLOCK_TIME("resblock with adapters", adapted_resblock_init, 12, 8)},
     {TRANSFORMER("transformer of SD1 with adapters", adapted_transformer_init, 1, false)},
     {TRANSFORMER("transformer of SD2 with adapters", adapted_transformer_init, 1, true)},
+    {RESBLOCK_TIME("resblock with pairs of factors", paired_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer of SD1 with pairs of factors", paired_transformer_init, 1, false)},
+    {TRANSFORMER("transformer of SD2 with pairs of factors", paired_transformer_init, 1, true)},
     {DOWNSAMPLER},
 };
 
