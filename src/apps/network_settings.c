@@ -6,21 +6,50 @@
 
 enum { DEFAULT_DIM = 4 };
 
+static const char lycoris[] = "lycoris.kohya";
+
+static bool is_lycoris(const dr_options *o)
+{
+    const char *module = dr_opt_str(o, DR_OPT_network_module);
+    return module != NULL && strcmp(module, lycoris) == 0;
+}
+
 static dr_status check_module(const dr_options *o)
 {
     const char *module = dr_opt_str(o, DR_OPT_network_module);
     if (module == NULL) {
         DR_FAIL(DR_INVALID, "--network_module is missing: the kind of network, networks.lora");
     }
-    if (strncmp(module, "lycoris.", strlen("lycoris.")) == 0) {
-        DR_FAIL(DR_UNSUPPORTED,
-                "--network_module %s is not available yet; available: networks.lora", module);
-    }
-    if (strcmp(module, "networks.lora") != 0) {
+    if (strcmp(module, "networks.lora") != 0 && !is_lycoris(o)) {
         DR_FAIL(DR_UNSUPPORTED,
                 "--network_module %s: Python modules cannot be loaded here; available: "
-                "networks.lora",
+                "networks.lora, lycoris.kohya",
                 module);
+    }
+    return DR_OK;
+}
+
+/* What lycoris.kohya cannot be combined with. */
+static dr_status check_lycoris(const dr_options *o, const dr_lora_settings *s)
+{
+    if (dr_opt_float_or(o, DR_OPT_network_dropout, 0.0) != 0.0) {
+        DR_FAIL(DR_UNSUPPORTED, "--network_dropout is not available with --network_module "
+                                "lycoris.kohya; leave it out");
+    }
+    if (dr_opt_float_or(o, DR_OPT_scale_weight_norms, 0.0) != 0.0) {
+        DR_FAIL(DR_UNSUPPORTED, "--scale_weight_norms is not available with --network_module "
+                                "lycoris.kohya; leave it out");
+    }
+    if (s->kind == DR_LORA_HADAMARD) {
+        const char *precision = dr_opt_str(o, DR_OPT_mixed_precision);
+        if ((precision != NULL && strcmp(precision, "no") != 0) ||
+            dr_opt_flag(o, DR_OPT_full_fp16) || dr_opt_flag(o, DR_OPT_full_bf16)) {
+            DR_FAIL(DR_UNSUPPORTED, "--network_args algo=loha is trained in float only: leave out "
+                                    "--mixed_precision, --full_fp16 and --full_bf16");
+        }
+        if (s->dialect == DR_LORA_DIFFUSERS) {
+            DR_FAIL(DR_INVALID, "--lora_format diffusers has no names for algo=loha; leave it out");
+        }
     }
     return DR_OK;
 }
@@ -76,7 +105,12 @@ dr_status dr_network_settings(const dr_options *o, dr_arena *arena, dr_train_con
         .lr_unet = dr_opt_float_or(o, DR_OPT_unet_lr, c->lr),
     };
     DR_TRY(text_rate(o, c->lr, &s->lr_text_encoder));
-    DR_TRY(dr_lora_settings_parse(dr_opt_list(o, DR_OPT_network_args), arena, s));
+    if (is_lycoris(o)) {
+        DR_TRY(dr_lycoris_settings_parse(dr_opt_list(o, DR_OPT_network_args), s));
+        DR_TRY(check_lycoris(o, s));
+    } else {
+        DR_TRY(dr_lora_settings_parse(dr_opt_list(o, DR_OPT_network_args), arena, s));
+    }
     if (s->dialect == DR_LORA_DIFFUSERS && strcmp(ending, "safetensors") != 0) {
         DR_FAIL(DR_INVALID,
                 "--lora_format diffusers is a .safetensors file; found --save_model_as "

@@ -52,6 +52,38 @@ int dr_lora_block_of(const char *path)
     return block < DR_LORA_BLOCKS ? block : -1;
 }
 
+/* Whether a preset of LyCORIS has the weight. */
+static bool preset_takes(const dr_lora_targets *t, dr_model_part part, const dr_param *p)
+{
+    const char *name = p->name;
+    if (p->kind == DR_PARAM_VECTOR || (is_3x3(p) && !t->windows)) {
+        return false;
+    }
+    if (part == DR_PART_TEXT_ENCODER) {
+        return (t->text_attention && strstr(name, ".self_attn.") != NULL) ||
+               (t->text_mlp && strstr(name, ".mlp.") != NULL);
+    }
+    if (strstr(name, ".attentions.") != NULL) {
+        return t->transformer || (t->attention && strstr(name, ".attn") != NULL);
+    }
+    return (t->residual && strstr(name, ".resnets.") != NULL) ||
+           (t->samplers && strstr(name, "samplers.") != NULL) ||
+           (t->time && dr_str_starts(name, "time_embedding.")) ||
+           (t->ends &&
+            (strcmp(name, "conv_in.weight") == 0 || strcmp(name, "conv_out.weight") == 0));
+}
+
+/* Whether the settings put an adapter on the weight. */
+static bool is_wanted(const dr_lora_settings *s, const dr_lora_file *file, dr_model_part part,
+                      const dr_param *p)
+{
+    if (s->lycoris.preset != NULL) {
+        return preset_takes(&s->lycoris, part, p);
+    }
+    const site_kind kind = kind_of(part, p);
+    return kind != NO_SITE && (kind != OF_CONVOLUTIONS || file != NULL || s->has_conv);
+}
+
 /* Python's re.match: the pattern holds from the start of the path on. */
 static bool matches(const dr_lora_patterns *list, const char *path)
 {
@@ -70,10 +102,10 @@ static bool matches(const dr_lora_patterns *list, const char *path)
 }
 
 /* Rank and alpha by the settings; rank 0: no adapter. */
-static void choose_rank(const dr_lora_settings *s, site_kind kind, dr_lora_site *site)
+static void choose_rank(const dr_lora_settings *s, dr_model_part part, dr_lora_site *site)
 {
     const bool large = is_3x3(site->weight);
-    if (kind == OF_TEXT || !s->by_block) {
+    if (part == DR_PART_TEXT_ENCODER || !s->by_block) {
         site->rank = large ? s->conv_dim : s->dim;
         site->alpha = large ? s->conv_alpha : s->alpha;
         return;
@@ -103,18 +135,46 @@ static const char *kohya_name(dr_arena *arena, dr_model_part part, const char *p
     return name;
 }
 
+static void add_pair(dr_params *set, const dr_lora_site *site, int which, dr_param **up,
+                     dr_param **down)
+{
+    const dr_param *w = site->weight;
+    const int64_t *d = w->dim;
+    *up = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(d[0], site->rank), "%s.hada_w%d_a",
+                        site->name, which);
+    *down = dr_params_add(set, w->kind, w->rank, DR_DIMS(site->rank, d[1], d[2], d[3]),
+                          "%s.hada_w%d_b", site->name, which);
+}
+
 static void add_params(const builder *b, dr_lora_site *site)
 {
     const dr_param *w = site->weight;
     const int64_t *d = w->dim;
     dr_params *set = &b->l->set[site->part];
     dr_adapter *a = &site->adapter;
+    a->scale = (float)(site->alpha / (double)site->rank);
+    site->weight->adapter = a;
+    if (b->s->kind == DR_LORA_HADAMARD) {
+        add_pair(set, site, 1, &a->up, &a->down);
+        add_pair(set, site, 2, &a->up2, &a->down2);
+        return;
+    }
     a->down = dr_params_add(set, w->kind, w->rank, DR_DIMS(site->rank, d[1], d[2], d[3]),
                             "%s.lora_down.weight", site->name);
     a->up = dr_params_add(set, w->kind, w->rank, DR_DIMS(d[0], site->rank, 1, 1),
                           "%s.lora_up.weight", site->name);
-    a->scale = (float)(site->alpha / (double)site->rank);
-    site->weight->adapter = a;
+}
+
+static const char *kind_name(dr_lora_kind kind)
+{
+    return kind == DR_LORA_HADAMARD ? "LoHa" : "LoRA";
+}
+
+/* Whether a module of a file has the factors of such an adapter and nothing more. */
+static bool is_trainable_kind(const dr_lora_module *m, dr_lora_kind kind)
+{
+    return m->kind == kind && m->part[DR_LORA_MID] == NULL && m->part[DR_LORA_T1] == NULL &&
+           m->part[DR_LORA_MAGNITUDE] == NULL;
 }
 
 /* Rank and alpha of the file's module; rank 0: it has none. */
@@ -124,12 +184,11 @@ static dr_status take_rank(const builder *b, dr_lora_site *site)
     if (m == NULL) {
         return DR_OK;
     }
-    if (m->kind != DR_LORA_FACTORS || m->part[DR_LORA_MID] != NULL ||
-        m->part[DR_LORA_MAGNITUDE] != NULL) {
+    if (!is_trainable_kind(m, b->s->kind)) {
         DR_FAIL(DR_UNSUPPORTED,
-                "--dim_from_weights: %s is no plain LoRA; merge the file with "
+                "--dim_from_weights: %s is no plain %s; merge the file with "
                 "--base_weights instead",
-                site->name);
+                site->name, kind_name(b->s->kind));
     }
     site->rank = m->rank;
     site->alpha = m->alpha;
@@ -138,9 +197,8 @@ static dr_status take_rank(const builder *b, dr_lora_site *site)
 
 static dr_status add_site(builder *b, dr_model_part part, dr_param *w)
 {
-    const site_kind kind = kind_of(part, w);
     const dr_lora_settings *s = b->s;
-    if (kind == NO_SITE || (kind == OF_CONVOLUTIONS && b->file == NULL && !s->has_conv)) {
+    if (!is_wanted(s, b->file, part, w)) {
         return DR_OK;
     }
     dr_lora_site *site = &b->l->site[b->l->n_sites];
@@ -154,7 +212,7 @@ static dr_status add_site(builder *b, dr_model_part part, dr_param *w)
     if (b->file != NULL) {
         DR_TRY(take_rank(b, site));
     } else {
-        choose_rank(s, kind, site);
+        choose_rank(s, part, site);
     }
     if (site->rank == 0) {
         return DR_OK;
@@ -208,7 +266,8 @@ void dr_lora_network_deinit(dr_lora_network *l)
 const dr_lora_site *dr_lora_site_of(const dr_lora_network *l, const dr_param *p)
 {
     for (size_t i = 0; i < l->n_sites; i++) {
-        if (l->site[i].adapter.down == p || l->site[i].adapter.up == p) {
+        const dr_adapter *a = &l->site[i].adapter;
+        if (a->down == p || a->up == p || a->down2 == p || a->up2 == p) {
             return &l->site[i];
         }
     }
@@ -219,26 +278,54 @@ const dr_lora_site *dr_lora_site_of(const dr_lora_network *l, const dr_param *p)
 /* ---- values ------------------------------------------------------------------------------------
  */
 
+static void put_draws(const dr_param *p, const float *draws, float *values)
+{
+    dr_param_from_file_order(p, draws, DR_F32, values + p->offset, DR_F32);
+}
+
+static void start_normal(const dr_param *p, float deviation, dr_philox *stream, float *values)
+{
+    float *draws = dr_xcalloc((size_t)p->n, sizeof *draws);
+    dr_philox_normal(stream, draws, (size_t)p->n);
+    for (int64_t k = 0; k < p->n; k++) {
+        draws[k] *= deviation;
+    }
+    put_draws(p, draws, values);
+    free(draws);
+}
+
+/* LoRA: down uniform. LoHa as LyCORIS: normal, of deviation 1 and the first pair's up 0.1. The rest
+ * stays zero. */
+static void start_site(const dr_lora_site *site, dr_philox *stream, float *values)
+{
+    const dr_param *down = site->adapter.down;
+    if (site->adapter.down2 != NULL) {
+        start_normal(down, 1.0F, stream, values);
+        start_normal(site->adapter.up, 0.1F, stream, values);
+        start_normal(site->adapter.down2, 1.0F, stream, values);
+        return;
+    }
+    const double bound = 1.0 / sqrt((double)(down->n / site->rank));
+    float *draws = dr_xcalloc((size_t)down->n, sizeof *draws);
+    for (int64_t k = 0; k < down->n; k++) {
+        draws[k] = (float)((2.0 * (double)dr_philox_uniform(stream) - 1.0) * bound);
+    }
+    put_draws(down, draws, values);
+    free(draws);
+}
+
 void dr_lora_network_start(const dr_lora_network *l, dr_model_part part, uint64_t seed,
                            float *values)
 {
     memset(values, 0, (size_t)l->set[part].n_elems * sizeof *values);
     for (size_t i = 0; i < l->n_sites; i++) {
         const dr_lora_site *site = &l->site[i];
-        const dr_param *down = site->adapter.down;
-        if (site->part != part) {
-            continue;
+        if (site->part == part) {
+            dr_philox stream;
+            dr_philox_init(&stream, seed, DR_RANDOM_INIT, 0,
+                           dr_xxh3_bytes(site->name, strlen(site->name)).low);
+            start_site(site, &stream, values);
         }
-        const double bound = 1.0 / sqrt((double)(down->n / site->rank));
-        float *draws = dr_xcalloc((size_t)down->n, sizeof *draws);
-        dr_philox stream;
-        dr_philox_init(&stream, seed, DR_RANDOM_INIT, 0,
-                       dr_xxh3_bytes(site->name, strlen(site->name)).low);
-        for (int64_t k = 0; k < down->n; k++) {
-            draws[k] = (float)((2.0 * (double)dr_philox_uniform(&stream) - 1.0) * bound);
-        }
-        dr_param_from_file_order(down, draws, DR_F32, values + down->offset, DR_F32);
-        free(draws);
     }
 }
 
@@ -254,13 +341,26 @@ static dr_status read_factor(const dr_lora_file *file, const dr_file_tensor *par
     return st;
 }
 
+static dr_status read_site(const dr_lora_file *file, const dr_lora_module *m, const dr_adapter *a,
+                           float *values)
+{
+    if (a->down2 == NULL) {
+        DR_TRY(read_factor(file, m->part[DR_LORA_DOWN], a->down, values));
+        return read_factor(file, m->part[DR_LORA_UP], a->up, values);
+    }
+    DR_TRY(read_factor(file, m->part[DR_LORA_W1_A], a->up, values));
+    DR_TRY(read_factor(file, m->part[DR_LORA_W1_B], a->down, values));
+    DR_TRY(read_factor(file, m->part[DR_LORA_W2_A], a->up2, values));
+    return read_factor(file, m->part[DR_LORA_W2_B], a->down2, values);
+}
+
 static dr_status check_module(const dr_lora_file *file, const dr_lora_module *m,
                               const dr_lora_site *site)
 {
     const char *path = dr_tensor_file_path(dr_lora_file_tensors(file));
-    if (m->kind != DR_LORA_FACTORS || m->part[DR_LORA_MID] != NULL ||
-        m->part[DR_LORA_MAGNITUDE] != NULL) {
-        DR_FAIL(DR_UNSUPPORTED, "%s: %s is no plain LoRA", path, m->name);
+    const dr_lora_kind kind = site->adapter.down2 != NULL ? DR_LORA_HADAMARD : DR_LORA_FACTORS;
+    if (!is_trainable_kind(m, kind)) {
+        DR_FAIL(DR_UNSUPPORTED, "%s: %s is no plain %s", path, m->name, kind_name(kind));
     }
     if (!dr_lora_fits(m, site->weight->rank, site->weight->dim)) {
         DR_FAIL(DR_FORMAT,
@@ -291,8 +391,7 @@ dr_status dr_lora_network_read(const dr_lora_network *l, dr_model_part part,
             continue;
         }
         DR_TRY(check_module(file, m, site));
-        DR_TRY(read_factor(file, m->part[DR_LORA_DOWN], site->adapter.down, values));
-        DR_TRY(read_factor(file, m->part[DR_LORA_UP], site->adapter.up, values));
+        DR_TRY(read_site(file, m, &site->adapter, values));
     }
     return DR_OK;
 }

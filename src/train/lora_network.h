@@ -52,7 +52,7 @@ int dr_lora_block_of(const char *path);
 /*
  * The values that training starts from, into a host array of the set's n_elems: down uniform within
  * 1/sqrt(inputs), keyed by seed and name, so that a module starts the same whatever others there
- * are; up zero.
+ * are; up zero. LoHa: normal draws, of deviation 1 for w1_b and w2_b, 0.1 for w1_a; w2_a zero.
  */
 void dr_lora_network_start(const dr_lora_network *l, dr_model_part part, uint64_t seed,
                            float *values);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALPHA, DOWN, UP, PER_SITE };
+enum { ALPHA, DOWN, UP, DOWN2, UP2, PER_SITE };
 
 typedef struct writing {
     const dr_lora_network *l;
@@ -20,9 +20,12 @@ typedef struct writing {
 static const char *entry_name(writing *w, const dr_lora_site *site, int role)
 {
     static const char *const kohya[] = {"alpha", "lora_down.weight", "lora_up.weight"};
+    static const char *const hadamard[] = {"alpha", "hada_w1_b", "hada_w1_a", "hada_w2_b",
+                                           "hada_w2_a"};
     static const char *const diffusers[] = {"", "lora_A.weight", "lora_B.weight"};
     if (w->s->dialect == DR_LORA_KOHYA) {
-        return dr_arena_printf(&w->arena, "%s.%s", site->name, kohya[role]);
+        return dr_arena_printf(&w->arena, "%s.%s", site->name,
+                               site->adapter.down2 != NULL ? hadamard[role] : kohya[role]);
     }
     return dr_arena_printf(&w->arena, "%s.%s.%s",
                            site->part == DR_PART_UNET ? "unet" : "text_encoder", site->path,
@@ -31,7 +34,23 @@ static const char *entry_name(writing *w, const dr_lora_site *site, int role)
 
 static const dr_param *factor(const dr_lora_site *site, int role)
 {
-    return role == DOWN ? site->adapter.down : site->adapter.up;
+    const dr_adapter *a = &site->adapter;
+    return role == DOWN ? a->down : role == UP ? a->up : role == DOWN2 ? a->down2 : a->up2;
+}
+
+/* LyCORIS has LoHa's factors as matrices, with the window in the columns. */
+static void set_shape(writing *w, const dr_lora_site *site, const dr_param *p,
+                      dr_safetensors_entry *e)
+{
+    e->rank = p->rank;
+    e->shape = p->dim;
+    if (site->adapter.down2 != NULL) {
+        int64_t *shape = dr_arena_array(&w->arena, 2, sizeof *shape);
+        shape[0] = p->dim[0];
+        shape[1] = p->n / p->dim[0];
+        e->rank = 2;
+        e->shape = shape;
+    }
 }
 
 static void list_entries(writing *w)
@@ -43,16 +62,18 @@ static void list_entries(writing *w)
     for (size_t i = 0; i < most; i++) {
         const dr_lora_site *site = &w->l->site[i / PER_SITE];
         const int role = (int)(i % PER_SITE);
-        if (role == ALPHA && w->s->dialect == DR_LORA_DIFFUSERS) {
+        const dr_param *p = role == ALPHA ? NULL : factor(site, role);
+        if (role == ALPHA ? w->s->dialect == DR_LORA_DIFFUSERS : p == NULL) {
             continue;
         }
-        const dr_param *p = factor(site, role);
         w->role[w->n] = role;
         w->site[w->n] = site;
-        w->entry[w->n++] = (dr_safetensors_entry){.name = entry_name(w, site, role),
-                                                  .dtype = w->s->dtype,
-                                                  .rank = role == ALPHA ? 0 : p->rank,
-                                                  .shape = p->dim};
+        w->entry[w->n] = (dr_safetensors_entry){
+            .name = entry_name(w, site, role), .dtype = w->s->dtype, .shape = site->weight->dim};
+        if (p != NULL) {
+            set_shape(w, site, p, &w->entry[w->n]);
+        }
+        w->n++;
     }
 }
 

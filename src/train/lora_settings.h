@@ -11,6 +11,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "train/lora_file.h"
 
 /* Blocks of the U-Net as sd-scripts counts them: 12 down (number 0 has no module), middle, 12 up.
  */
@@ -23,11 +24,23 @@ typedef struct dr_lora_patterns { /* POSIX extended regular expressions */
 
 typedef enum dr_lora_dialect { DR_LORA_KOHYA, DR_LORA_DIFFUSERS } dr_lora_dialect;
 
+typedef struct dr_lora_targets { /* which modules a preset of LyCORIS takes; zeroed: not LyCORIS */
+    const char *preset;          /* its name, NULL: networks.lora */
+    bool transformer;            /* all of the U-Net's transformer blocks */
+    bool attention;              /* of them q, k, v and out alone */
+    bool residual, samplers;     /* the other blocks */
+    bool time, ends;             /* the time embedding; conv_in and conv_out */
+    bool windows;                /* kernels over 1x1 in all of these */
+    bool text_attention, text_mlp;
+} dr_lora_targets;
+
 typedef struct dr_lora_settings { /* texts outlive it */
-    bool unet, text_encoder;      /* which networks have modules */
-    int64_t dim, conv_dim;        /* conv_dim 0: no 3x3 convolutions and no residual blocks */
-    double alpha, conv_alpha;     /* 0: the rank */
-    bool by_block;                /* the arrays hold for the U-Net's modules; dim 0: none */
+    dr_lora_kind kind;            /* FACTORS or HADAMARD */
+    dr_lora_targets lycoris;
+    bool unet, text_encoder;  /* which networks have modules */
+    int64_t dim, conv_dim;    /* conv_dim 0: no 3x3 convolutions and no residual blocks */
+    double alpha, conv_alpha; /* 0: the rank */
+    bool by_block;            /* the arrays hold for the U-Net's modules; dim 0: none */
     int64_t block_dim[DR_LORA_BLOCKS], conv_block_dim[DR_LORA_BLOCKS];
     double block_alpha[DR_LORA_BLOCKS], conv_block_alpha[DR_LORA_BLOCKS];
     bool has_conv;       /* residual blocks and 3x3 convolutions have modules */
@@ -50,5 +63,11 @@ typedef struct dr_lora_settings { /* texts outlive it */
  */
 DR_MUST_USE dr_status dr_lora_settings_parse(const dr_strv *args, dr_arena *arena,
                                              dr_lora_settings *s);
+/*
+ * The same for --network_module lycoris.kohya: algo (lora, locon, loha), preset, conv_dim,
+ * conv_alpha and those settings that have their defaults. Errors: DR_INVALID, DR_UNSUPPORTED (what
+ * LyCORIS has and this program does not, by name).
+ */
+DR_MUST_USE dr_status dr_lycoris_settings_parse(const dr_strv *args, dr_lora_settings *s);
 
 #endif
