@@ -38,6 +38,12 @@ typedef struct dr_context dr_context;
 #include "ops/op_list.def"
 #undef X
 
+typedef enum dr_widening {
+    DR_WIDEN_NOTHING,
+    DR_WIDEN_ALL_BUT_WEIGHTS, /* matrices and filters are taken as they are */
+    DR_WIDEN_ALL              /* the call takes the compute dtype only */
+} dr_widening;
+
 /* One implementation of all ops. Registered by the apps, never included by other layers. */
 typedef struct dr_backend {
     const char *name; /* "ref", "ref64", "cpu", "cuda" */
@@ -45,9 +51,8 @@ typedef struct dr_backend {
     dr_dtype compute; /* F32 or F64: dtype of statistics, loss, optimizer */
     /* Bytes of scratch memory that the op wants in dr_context.work; NULL: none ever. */
     size_t (*work_bytes)(const dr_context *cx, dr_op_id op, const void *args);
-    /* True: this call takes the compute dtype only; ops/widen.h converts narrow operands around
-     * it. NULL: the backend takes all types itself. */
-    bool (*widens)(dr_op_id op, const void *args);
+    /* What of a call's narrow operands ops/widen.h has to convert. NULL: nothing ever. */
+    dr_widening (*widens)(dr_op_id op, const void *args);
 #define X(name, group) dr_##name##_fn name;
 #include "ops/op_list.def"
 #undef X

@@ -20,18 +20,21 @@ typedef struct operand {
     size_t at;  /* of the tensor's pointer in the arguments */
     bool read;  /* always */
     int writes; /* ALWAYS, NEVER, or where the dr_write is: DR_ADD reads, too */
+    bool weight;
 } operand;
 
 static const operand operands[] = {
 #define FIELD(op, field)       offsetof(dr_##op##_args, field)
-#define READ(op, field)        {DR_OP_##op, FIELD(op, field), true, NEVER},
-#define SET(op, field)         {DR_OP_##op, FIELD(op, field), false, ALWAYS},
-#define CHANGED(op, field)     {DR_OP_##op, FIELD(op, field), true, ALWAYS},
-#define MODAL(op, field, mode) {DR_OP_##op, FIELD(op, field), false, (int)FIELD(op, mode)},
+#define READ(op, field)        {DR_OP_##op, FIELD(op, field), true, NEVER, false},
+#define WEIGHT(op, field)      {DR_OP_##op, FIELD(op, field), true, NEVER, true},
+#define SET(op, field)         {DR_OP_##op, FIELD(op, field), false, ALWAYS, false},
+#define CHANGED(op, field)     {DR_OP_##op, FIELD(op, field), true, ALWAYS, false},
+#define MODAL(op, field, mode) {DR_OP_##op, FIELD(op, field), false, (int)FIELD(op, mode), false},
 #include "ops/op_operands.def"
 #undef MODAL
 #undef CHANGED
 #undef SET
+#undef WEIGHT
 #undef READ
 #undef FIELD
 };
@@ -60,13 +63,22 @@ static bool is_read(const void *args, const operand *o)
     return o->read || mode == DR_ADD;
 }
 
+static dr_widening wanted(const dr_context *cx, dr_op_id op, const void *args)
+{
+    return cx->backend->widens != NULL ? cx->backend->widens(op, args) : DR_WIDEN_NOTHING;
+}
+
+static bool is_widened(const dr_context *cx, const void *args, const operand *o, dr_widening w)
+{
+    return w != DR_WIDEN_NOTHING && !(w == DR_WIDEN_ALL_BUT_WEIGHTS && o->weight) &&
+           is_narrow(cx, tensor_at(args, o));
+}
+
 bool dr_widen_is_needed(const dr_context *cx, dr_op_id op, const void *args)
 {
-    if (cx->backend->widens == NULL || !cx->backend->widens(op, args)) {
-        return false;
-    }
-    for (size_t i = 0; i < N_OPERANDS; i++) {
-        if (operands[i].op == op && is_narrow(cx, tensor_at(args, &operands[i]))) {
+    const dr_widening w = wanted(cx, op, args);
+    for (size_t i = 0; i < N_OPERANDS && w != DR_WIDEN_NOTHING; i++) {
+        if (operands[i].op == op && is_widened(cx, args, &operands[i], w)) {
             return true;
         }
     }
@@ -84,22 +96,23 @@ dr_status dr_widen_begin(dr_context *cx, dr_op_id op, void *args, dr_dispatch *d
         DR_FAIL(DR_UNSUPPORTED, "backend %s cannot convert for operation %s", cx->backend->name,
                 dr_op_name(op));
     }
+    const dr_widening w = wanted(cx, op, args);
     d->narrow_frame = dr_frame_begin(cx);
     for (size_t i = 0; i < N_OPERANDS; i++) {
         const operand *o = &operands[i];
-        dr_tensor *narrow = o->op == op ? tensor_at(args, o) : NULL;
-        if (!is_narrow(cx, narrow)) {
+        if (o->op != op || !is_widened(cx, args, o, w)) {
             continue;
         }
+        dr_tensor *narrow = tensor_at(args, o);
         DR_CHECK(d->n < DR_DISPATCH_MAX, "%s has too many tensors", dr_op_name(op));
-        dr_widened *w = &d->widened[d->n++];
-        w->narrow = o->writes == NEVER ? NULL : narrow;
-        w->wide =
+        dr_widened *copy = &d->widened[d->n++];
+        copy->narrow = o->writes == NEVER ? NULL : narrow;
+        copy->wide =
             dr_new_typed(cx, d->narrow_frame, cx->backend->compute, narrow->rank, narrow->dim);
         if (is_read(args, o)) {
-            DR_TRY(convert(cx, narrow, &w->wide));
+            DR_TRY(convert(cx, narrow, &copy->wide));
         }
-        const dr_tensor *wide = &w->wide;
+        const dr_tensor *wide = &copy->wide;
         memcpy((char *)args + o->at, &wide, sizeof wide);
     }
     return DR_OK;

@@ -72,13 +72,16 @@ static const dr_conv_case uneven = {2, 5, 4, 3, 7, {3, 2, 1, 2, 0, 0, 1}, DR_SET
 static const dr_conv_case large = {1, 110, 111, 77, 3, {3, 3, 1, 1, 1, 1, 1}, DR_SET, false, false};
 static const dr_conv_case point = {2, 3, 5, 77, 65, {1, 1, 1, 0, 0, 0, 0}, DR_ADD, false, false};
 
+/* Several panels of narrow weights (backend/cpu/cpu_narrow.h). */
+static const dr_conv_case deep = {1, 4, 3, 390, 260, {3, 3, 1, 1, 1, 1, 1}, DR_ADD, false, false};
+
 #define SCENARIOS(op, body)                                                                        \
     {op, "1x1x1", body, &one}, {op, "3x3", body, &same}, {op, "3x3 of 4 channels", body, &first},  \
         {op, "3x3 to 4 channels", body, &last}, {op, "stride 2", body, &down},                     \
         {op, "stride 2, odd sizes", body, &odd_down},                                              \
         {op, "stride 2, padded right and bottom", body, &vae_down},                                \
         {op, "the same, odd sizes", body, &odd_vae_down}, {op, "large", body, &large},             \
-        {op, "uneven kernel and padding", body, &uneven},                                          \
+        {op, "many channels", body, &deep}, {op, "uneven kernel and padding", body, &uneven},      \
     {                                                                                              \
         op, "1x1", body, &point                                                                    \
     }

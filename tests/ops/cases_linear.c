@@ -42,15 +42,22 @@ static const dr_linear_case small = {.rows = 3, .in = 31, .out = 33, .mode = DR_
 static const dr_linear_case tokens = {.rows = 77, .in = 129, .out = 65, .no_bias = true};
 static const dr_linear_case tall = {.rows = 300, .in = 40, .out = 77, .no_dw = true};
 
+static const dr_linear_case deep = {.rows = 5, .in = 6501, .out = 41, .mode = DR_ADD};
+static const dr_linear_case wide = {.rows = 40, .in = 100, .out = 1603};
+
 static const dr_op_scenario scenarios[] = {
     {DR_OP_linear, "1x1x1", dr_case_linear, &one},
     {DR_OP_linear, "odd, added", dr_case_linear, &small},
     {DR_OP_linear, "without bias", dr_case_linear, &tokens},
     {DR_OP_linear, "tall", dr_case_linear, &tall},
+    {DR_OP_linear, "deep", dr_case_linear, &deep},
+    {DR_OP_linear, "wide", dr_case_linear, &wide},
     {DR_OP_linear_dx, "1x1x1", dr_case_linear_dx, &one},
     {DR_OP_linear_dx, "odd, added", dr_case_linear_dx, &small},
     {DR_OP_linear_dx, "tokens", dr_case_linear_dx, &tokens},
     {DR_OP_linear_dx, "tall", dr_case_linear_dx, &tall},
+    {DR_OP_linear_dx, "deep", dr_case_linear_dx, &deep},
+    {DR_OP_linear_dx, "wide", dr_case_linear_dx, &wide},
     {DR_OP_linear_dw, "1x1x1", dr_case_linear_dw, &one},
     {DR_OP_linear_dw, "odd", dr_case_linear_dw, &small},
     {DR_OP_linear_dw, "without db", dr_case_linear_dw, &tokens},

@@ -7,7 +7,8 @@
  * DR_OP_NARROW_TOLERANCES: ref and cpu with F16 and BF16 storage, the same way on 2026-11-28 (Xeon
  * with AVX-512): X(op, the two errors in F16, the two in BF16). The oracle gets the same rounded
  * inputs, so these are the roundings of the outputs: 2^-11 and 2^-8.
- * An op that only moves data or shares its f32 formula with ref64 is exact: 0.
+ * conv2d_dx was measured again on 2026-11-28, when "many channels" was added: sums of 2340
+ * products. An op that only moves data or shares its f32 formula with ref64 is exact: 0.
  */
 #ifndef DR_OP_TOLERANCES_H
 #define DR_OP_TOLERANCES_H
@@ -18,7 +19,7 @@
     X(linear_dx, 6.5e-07, 1.6e-06)           \
     X(linear_dw, 7.6e-07, 1.4e-06)           \
     X(conv2d, 1.2e-06, 3.3e-06)              \
-    X(conv2d_dx, 7.4e-07, 1.2e-06)           \
+    X(conv2d_dx, 2.2e-06, 5.4e-06)           \
     X(conv2d_dw, 1.7e-06, 1.9e-06)           \
     X(groupnorm, 3.7e-07, 8.1e-07)           \
     X(groupnorm_backward, 8.3e-07, 1.3e-06)  \

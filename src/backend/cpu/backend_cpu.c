@@ -1,10 +1,14 @@
 #include "backend/cpu/backend_cpu.h"
 
-#include "backend/cpu/cpu_internal.h"
+#include "backend/cpu/cpu_narrow.h"
 
 static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
 {
     switch (op) {
+    case DR_OP_linear:
+        return dr_cpu_linear_work(cx, args);
+    case DR_OP_linear_dx:
+        return dr_cpu_linear_dx_work(cx, args);
     case DR_OP_conv2d:
         return dr_cpu_conv2d_work(cx, args);
     case DR_OP_conv2d_dx:
@@ -34,12 +38,25 @@ static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
     }
 }
 
-/* The others read and write every type. */
-static bool widens(dr_op_id op, const void *args)
+static dr_widening widens(dr_op_id op, const void *args)
 {
-    (void)args;
-    return op != DR_OP_cast && op != DR_OP_embedding && op != DR_OP_embedding_backward &&
-           op != DR_OP_sumsq;
+    switch (op) {
+    case DR_OP_cast:
+    case DR_OP_embedding:
+    case DR_OP_embedding_backward:
+    case DR_OP_sumsq:
+        return DR_WIDEN_NOTHING;
+    case DR_OP_linear:
+        return dr_cpu_weight_widening(((const dr_linear_args *)args)->x);
+    case DR_OP_linear_dx:
+        return dr_cpu_weight_widening(((const dr_linear_dx_args *)args)->dy);
+    case DR_OP_conv2d:
+        return dr_cpu_weight_widening(((const dr_conv2d_args *)args)->y);
+    case DR_OP_conv2d_dx:
+        return dr_cpu_weight_widening(((const dr_conv2d_dx_args *)args)->dx);
+    default:
+        return DR_WIDEN_ALL;
+    }
 }
 
 const dr_backend dr_backend_cpu = {

@@ -1,4 +1,5 @@
 #include "backend/cpu/cpu_conv2d.h"
+#include "backend/cpu/cpu_narrow.h"
 
 #include <string.h>
 
@@ -35,10 +36,11 @@ dr_cpu_taps dr_cpu_taps_of(const dr_conv2d_geom *g, int group, int i)
     return (dr_cpu_taps){i / g->kw, i / g->kw + 1, i % g->kw, i % g->kw + 1};
 }
 
-dr_cpu_blocks dr_cpu_conv_blocks(int64_t m, int64_t n, int64_t panel_cols)
+dr_cpu_blocks dr_cpu_conv_blocks(int64_t m, int64_t n, int64_t panel_cols, dr_dtype weights)
 {
     int64_t most = PANEL_FLOATS / panel_cols;
     most = most < MIN_ROWS ? MIN_ROWS : most > MAX_ROWS ? MAX_ROWS : most;
+    most = weights != DR_F32 ? DR_CPU_FEW_ROWS : most; /* all rows: weights are converted once */
     dr_cpu_blocks b = {.mb = dr_cpu_piece(m, most, 8), .nb = n};
     b.n_rows = dr_cpu_ceil_div(m, b.mb);
     while (b.n_rows * dr_cpu_ceil_div(n, b.nb) < TARGET_TASKS && b.nb >= 256) {
@@ -92,7 +94,8 @@ typedef struct forward_job {
     int64_t rows;
     int group;
     float *work;
-    int64_t panel_floats; /* of one thread */
+    int64_t panel_floats; /* of one thread: rows of x, then weights when they are narrow */
+    int64_t weights_at;
 } forward_job;
 
 static forward_job plan_forward(const dr_conv2d_args *a)
@@ -100,8 +103,9 @@ static forward_job plan_forward(const dr_conv2d_args *a)
     forward_job j = {.a = a, .x = dr_cpu_image_of(a->x), .out = {a->y->dim[1], a->y->dim[2]}};
     j.rows = dr_rows(a->y);
     j.group = dr_cpu_tap_group(&a->geom, j.x.c);
-    j.b = dr_cpu_conv_blocks(j.rows, a->y->dim[3], j.group * j.x.c);
-    j.panel_floats = dr_cpu_lines(j.b.mb * j.group * j.x.c);
+    j.b = dr_cpu_conv_blocks(j.rows, a->y->dim[3], j.group * j.x.c, a->w->dtype);
+    j.weights_at = dr_cpu_lines(j.b.mb * j.group * j.x.c);
+    j.panel_floats = j.weights_at + (a->w->dtype == DR_F32 ? 0 : DR_CPU_WEIGHT_PANEL);
     return j;
 }
 
@@ -132,8 +136,9 @@ static void forward_task(const void *job, int64_t i, int thread)
     for (int t = 0; t < g->kh * g->kw / j->group; t++) {
         const dr_cpu_gather_range r = {m0, mm.m, 0, j->x.c, dr_cpu_taps_of(g, j->group, t)};
         dr_cpu_gather(panel, &j->x, g, &j->out, &r);
-        mm.b = (const float *)j->a->w->data + n0 * kernel + t * cols;
-        dr_cpu_gemm(&mm);
+        const dr_tensor *w = j->a->w;
+        dr_cpu_gemm_narrow(&mm, dr_cpu_at(w->data, w->dtype, n0 * kernel + t * cols), w->dtype,
+                           panel + j->weights_at);
         mm.beta = 1.0f;
     }
 }
@@ -141,7 +146,7 @@ static void forward_task(const void *job, int64_t i, int thread)
 size_t dr_cpu_conv2d_work(const dr_context *cx, const dr_conv2d_args *a)
 {
     if (dr_cpu_conv_is_linear(&a->geom)) {
-        return 0;
+        return dr_cpu_linear_work(cx, &(dr_linear_args){.w = a->w});
     }
     return (size_t)(plan_forward(a).panel_floats * cx->threads) * sizeof(float);
 }

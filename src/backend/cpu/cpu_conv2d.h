@@ -72,8 +72,9 @@ bool dr_cpu_conv_is_linear(const dr_conv2d_geom *g);
 /* How many taps are gathered at once: one, a row of the kernel, or all; and the i-th such group. */
 int dr_cpu_tap_group(const dr_conv2d_geom *g, int64_t channels);
 dr_cpu_taps dr_cpu_taps_of(const dr_conv2d_geom *g, int group, int i);
-/* Cuts m pixels by n channels, so that mb rows of panel_cols floats stay in L2. */
-dr_cpu_blocks dr_cpu_conv_blocks(int64_t m, int64_t n, int64_t panel_cols);
+/* Cuts m pixels by n channels, so that mb rows of panel_cols floats stay in L2; pixels that meet
+ * narrow weights are few and not cut. */
+dr_cpu_blocks dr_cpu_conv_blocks(int64_t m, int64_t n, int64_t panel_cols, dr_dtype weights);
 /* panel[row, tap, 0..cn-1] = x[row shifted by tap, c0..c0+cn-1], zero outside of the image. */
 void dr_cpu_gather(float *panel, const dr_cpu_image *x, const dr_conv2d_geom *g,
                    const dr_cpu_grid *out, const dr_cpu_gather_range *range);

@@ -3,6 +3,7 @@
  * is multiplied by inserted zeros; with stride 1 there is one class, which is dx itself.
  */
 #include "backend/cpu/cpu_conv2d.h"
+#include "backend/cpu/cpu_narrow.h"
 
 #include <string.h>
 
@@ -12,7 +13,7 @@ typedef struct dx_job {
     dr_cpu_blocks b; /* of the largest class */
     int64_t samples;
     float *work;
-    int64_t panel_floats, out_floats; /* of one thread */
+    int64_t panel_floats, out_floats, weight_floats; /* of one thread */
 } dx_job;
 
 /* Pixels class, class + stride, ... of n. */
@@ -27,7 +28,8 @@ static dx_job plan_dx(const dr_conv2d_dx_args *a)
     const int s = a->geom.stride;
     const int64_t rows =
         j.samples * class_size(a->dx->dim[1], 0, s) * class_size(a->dx->dim[2], 0, s);
-    j.b = dr_cpu_conv_blocks(rows, a->dx->dim[3], j.dy.c);
+    j.b = dr_cpu_conv_blocks(rows, a->dx->dim[3], j.dy.c, a->w->dtype);
+    j.weight_floats = a->w->dtype == DR_F32 ? 0 : DR_CPU_WEIGHT_PANEL;
     j.panel_floats = dr_cpu_lines(j.b.mb * j.dy.c);
     j.out_floats = s == 1 ? 0 : dr_cpu_lines(j.b.mb * j.b.nb);
     return j;
@@ -100,7 +102,8 @@ static void dx_task(const void *job, int64_t i, int thread)
     if (b.rows == 0) {
         return;
     }
-    float *panel = j->work + thread * (j->panel_floats + j->out_floats);
+    float *panel = j->work + thread * (j->panel_floats + j->out_floats + j->weight_floats);
+    const dr_tensor *w = j->a->w;
     const bool direct = g->stride == 1;
     dr_cpu_matmul mm = {.m = b.rows,
                         .n = dr_cpu_min(j->b.nb, n - b.n0),
@@ -121,8 +124,8 @@ static void dx_task(const void *job, int64_t i, int thread)
             continue;
         }
         gather_dy(panel, j, &b, kh, kw);
-        mm.b = (const float *)j->a->w->data + t * n + b.n0;
-        dr_cpu_gemm(&mm);
+        dr_cpu_gemm_narrow(&mm, dr_cpu_at(w->data, w->dtype, t * n + b.n0), w->dtype,
+                           panel + j->panel_floats + j->out_floats);
         mm.beta = 1.0f;
         any = true;
     }
@@ -137,10 +140,11 @@ static void dx_task(const void *job, int64_t i, int thread)
 size_t dr_cpu_conv2d_dx_work(const dr_context *cx, const dr_conv2d_dx_args *a)
 {
     if (dr_cpu_conv_is_linear(&a->geom)) {
-        return 0;
+        return dr_cpu_linear_dx_work(cx, &(dr_linear_dx_args){.w = a->w});
     }
     const dx_job j = plan_dx(a);
-    return (size_t)((j.panel_floats + j.out_floats) * cx->threads) * sizeof(float);
+    return (size_t)((j.panel_floats + j.out_floats + j.weight_floats) * cx->threads) *
+           sizeof(float);
 }
 
 dr_status dr_cpu_conv2d_dx(dr_context *cx, const dr_conv2d_dx_args *a)

@@ -22,6 +22,8 @@
 #undef X
 
 /* Scratch bytes of the ops that need some. */
+size_t dr_cpu_linear_work(const dr_context *cx, const dr_linear_args *a);
+size_t dr_cpu_linear_dx_work(const dr_context *cx, const dr_linear_dx_args *a);
 size_t dr_cpu_conv2d_work(const dr_context *cx, const dr_conv2d_args *a);
 size_t dr_cpu_conv2d_dx_work(const dr_context *cx, const dr_conv2d_dx_args *a);
 size_t dr_cpu_conv2d_dw_work(const dr_context *cx, const dr_conv2d_dw_args *a);

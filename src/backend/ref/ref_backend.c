@@ -16,11 +16,12 @@ static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
 }
 
 /* The others read and write every type. */
-static bool widens(dr_op_id op, const void *args)
+static dr_widening widens(dr_op_id op, const void *args)
 {
     (void)args;
-    return op != DR_OP_cast && op != DR_OP_embedding && op != DR_OP_embedding_backward &&
-           op != DR_OP_sumsq;
+    const bool takes = op == DR_OP_cast || op == DR_OP_embedding ||
+                       op == DR_OP_embedding_backward || op == DR_OP_sumsq;
+    return takes ? DR_WIDEN_NOTHING : DR_WIDEN_ALL;
 }
 
 #ifdef DR_REF_F64
