@@ -20,6 +20,7 @@ enum { OUT, ERR, NOTES, N_PIPES };
 
 typedef struct agent {
     int rank;
+    pid_t parent;
     bool below_mpirun; /* its TERM means that the job is over; srun's, that we shall stop */
     int socket, signals;
     int pipes[N_PIPES]; /* our ends; -1: closed */
@@ -182,7 +183,7 @@ static void take_signal(agent *a)
         return;
     }
     int sig = (int)info.ssi_signo;
-    if (sig != SIGUSR1 && a->below_mpirun) {
+    if (sig != SIGUSR1 && (a->below_mpirun || getppid() != a->parent)) {
         kill_child(a);
         return;
     }
@@ -268,13 +269,14 @@ dr_status dr_agent_run(const char *const *argv, int *code)
     agent a = {.rank = rank_number(),
                .below_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL,
                .socket = -1};
-    pid_t parent = getppid();
+    a.parent = getppid();
     dr_bind_rank();
     if (address == NULL) {
         (void)execv(argv[0], (char *const *)(uintptr_t)argv);
         DR_FAIL(DR_IO, "%s cannot be started: %s", argv[0], strerror(errno));
     }
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
+    /* TERM, not KILL: there is time to kill the rank and to say so */
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != a.parent) {
         DR_FAIL(DR_IO, "rank %d: what started it is gone", a.rank);
     }
     DR_TRY(dr_wire_connect(address, &a.socket));

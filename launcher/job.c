@@ -220,7 +220,7 @@ static int add_lost_hosts(job *j, const dr_launch_plan *p, const dr_ranks *ranks
             of_host += here;
             lost += here && ranks->at[r].lost;
         }
-        if (lost > 0 && lost == of_host && p->hosts.n > j->lost.n + 1) {
+        if (lost > 0 && lost == of_host && p->hosts.n > 1) {
             dr_strv_push(&j->lost, p->hosts.at[h].name);
             n_lost += lost;
         }

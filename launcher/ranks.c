@@ -181,6 +181,32 @@ static void take_rank(dr_ranks *r, int rank)
     }
 }
 
+int dr_ranks_open(const dr_ranks *r)
+{
+    int n = 0;
+    for (int i = 0; i < r->n; i++) {
+        n += r->at[i].seen && !r->at[i].ended;
+    }
+    return n;
+}
+
+void dr_ranks_give_up(dr_ranks *r)
+{
+    int before = r->first_failed;
+    int first = -1;
+    for (int i = 0; i < r->n; i++) {
+        dr_rank_view *v = &r->at[i];
+        if (v->seen && !v->ended) {
+            v->lost = true;
+            take_end(r, i, 128 + SIGKILL, SIGKILL);
+            first = first < 0 ? i : first;
+        }
+    }
+    if (first >= 0 && before >= 0 && strcmp(r->at[first].host, r->at[before].host) != 0) {
+        r->first_failed = first;
+    }
+}
+
 /* --- newcomers ----------------------------------------------------------------------------------
  */
 

@@ -46,6 +46,11 @@ struct pollfd;
 int dr_ranks_poll(const dr_ranks *r, struct pollfd *p, int cap);
 /* Takes whatever came: new agents, output, notes, ends. */
 void dr_ranks_take(dr_ranks *r);
+/* The command is over: ranks that were there and have not said how they ended are lost. When they
+ * are on other hosts than the rank that failed first, they are the cause. */
+void dr_ranks_give_up(dr_ranks *r);
+/* Ranks that were there and have not ended. */
+int dr_ranks_open(const dr_ranks *r);
 /* Most descriptors that dr_ranks_poll fills in. */
 int dr_ranks_poll_size(const dr_ranks *r);
 

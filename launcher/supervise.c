@@ -251,6 +251,20 @@ static int patience_ms(const attempt *a)
     return until <= now ? 0 : (int)((until - now) * 1e3) + 1;
 }
 
+/* What agents sent before they ended; those of other hosts may take a moment. */
+static void take_last_words(dr_ranks *r, struct pollfd *p, int cap)
+{
+    double until = dr_now_s() + reap_s;
+    dr_ranks_take(r);
+    (void)dr_ranks_signal(r, SIGKILL);
+    while (dr_ranks_open(r) > 0 && dr_now_s() < until) {
+        int n = dr_ranks_poll(r, p, cap);
+        (void)poll(p, (nfds_t)n, (int)((until - dr_now_s()) * 1e3) + 1);
+        dr_ranks_take(r);
+    }
+    dr_ranks_give_up(r);
+}
+
 static void watch(attempt *a)
 {
     int cap = 2 + (a->o->ranks != NULL ? dr_ranks_poll_size(a->o->ranks) : 0);
@@ -268,8 +282,8 @@ static void watch(attempt *a)
         take_time(a);
     }
     take_output(a);
-    if (a->o->ranks != NULL) { /* what agents sent before they ended */
-        dr_ranks_take(a->o->ranks);
+    if (a->o->ranks != NULL) {
+        take_last_words(a->o->ranks, p, cap);
     }
     free(p);
 }
