@@ -1,5 +1,5 @@
 /*
- * launcher/commands.h - dreamrun env and dreamrun config.
+ * launcher/commands.h - dreamrun env, dreamrun config, dreamrun submit.
  *
  * Layer:    launcher.  May include base/ only.
  */
@@ -21,6 +21,13 @@ DR_MUST_USE dr_status dr_command_env(const dr_launch_facts *f, int argc, const c
  * dreamrun. Errors: DR_INVALID usage; DR_OUTPUT the file.
  */
 DR_MUST_USE dr_status dr_command_config(const dr_launch_facts *f, int argc,
+                                        const char *const *argv);
+
+/*
+ * `dreamrun submit [options] launch ... train_db ...`: prints a job script (--print), or becomes
+ * sbatch with it. Errors: those of the options and of the launch; DR_DEVICE no sbatch.
+ */
+DR_MUST_USE dr_status dr_command_submit(const dr_launch_facts *f, int argc,
                                         const char *const *argv);
 
 #endif

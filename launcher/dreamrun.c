@@ -23,6 +23,7 @@ static const char usage[] =
     "       dreamrun env [--json] [options]                      machine and options, with "
     "sources\n"
     "       dreamrun config [default|update]                     writes a file with options\n"
+    "       dreamrun submit [options] launch ... train_db ...    a job of Slurm\n"
     "       dreamrun TOOL [its options]                          runs a tool\n"
     "\n"
     "Tools:\n"
@@ -254,7 +255,6 @@ static dr_status check_tool(const char *name)
         const char *why;
     } refused[] = {
         {"merge-weights", DR_UNSUPPORTED, "is not available: there are no sharded states"},
-        {"submit", DR_UNSUPPORTED, "is not available yet"},
         {"tpu-config", DR_UNSUPPORTED, "is not available: there are no TPUs here"},
         {"to-fsdp2", DR_UNSUPPORTED, "is not available: there is no FSDP here"},
     };
@@ -314,6 +314,9 @@ static int run_command(const char *bin_dir, int argc, const char *const *words)
     }
     if (strcmp(name, "config") == 0) {
         return run_info(dr_command_config, bin_dir, argc, words);
+    }
+    if (strcmp(name, "submit") == 0) {
+        return run_info(dr_command_submit, bin_dir, argc, words);
     }
     return fail(run_tool(bin_dir, argc + 1, words - 1));
 }

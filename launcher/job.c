@@ -7,6 +7,7 @@
 #include "launcher/decide.h"
 #include "launcher/journal.h"
 #include "launcher/machine.h"
+#include "launcher/requeue.h"
 #include "launcher/run_dir.h"
 #include "launcher/supervise.h"
 #include "launcher/verdict.h"
@@ -31,7 +32,8 @@ typedef struct job {
     dr_strv lost; /* hosts */
     dr_restart_rules rules;
     dr_history history;
-    dr_str end; /* of the last attempt, for the verdict */
+    dr_str end;   /* of the last attempt, for the verdict */
+    bool unbegun; /* it was asked to end before its first step */
 } job;
 
 /* --- set-up -------------------------------------------------------------------------------------
@@ -253,6 +255,8 @@ static dr_status attempt(job *j, const dr_launch_plan *p, dr_decision *next)
                                     .step = ranks.step,
                                     .state_step = ranks.state_step};
         *next = dr_decide(&j->rules, &j->history, &outcome);
+        j->unbegun = r.signal != 0 && ranks.step == 0;
+        j->facts.first_ranks = j->facts.first_ranks > 0 ? j->facts.first_ranks : p->n_ranks;
         dr_str_free(&j->end);
         dr_str_add(&j->end, dr_str_get(&end.text));
     }
@@ -337,6 +341,19 @@ static dr_status run(job *j, const dr_launch_plan *p, int *code)
                       d.why[0] != '\0' ? "; " : "", d.why);
     }
     *code = d.code;
+    bool saved = d.code == dr_status_exit_code(DR_CANCELLED);
+    if ((saved || j->unbegun) && p->where.job != NULL &&
+        dr_opt_flag(j->options, DR_LAUNCH_requeue)) {
+        const char *array = dr_env_find(j->facts.env, "SLURM_ARRAY_JOB_ID");
+        const char *task = dr_env_find(j->facts.env, "SLURM_ARRAY_TASK_ID");
+        dr_str id = {0};
+        dr_str_add(&id, array != NULL && task != NULL ? array : p->where.job);
+        if (array != NULL && task != NULL) {
+            dr_str_printf(&id, "_%s", task);
+        }
+        (void)dr_requeue(dr_str_get(&id));
+        dr_str_free(&id);
+    }
     return DR_OK;
 }
 

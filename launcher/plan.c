@@ -113,10 +113,12 @@ static dr_status add_program(dr_launch_plan *p, const dr_launch_facts *f, const 
     if (elastic && dr_word_value(words, "--virtual_shards", "--virt") == NULL) {
         char number[16];
         (void)snprintf(number, sizeof number, "%d",
-                       (int)dr_opt_int_or(o, DR_LAUNCH_num_processes, p->n_ranks));
+                       f->first_ranks > 0 ? f->first_ranks : p->n_ranks);
         dr_push_setting(&p->argv, "--virtual_shards", number);
     }
-    if (f->attempt > 0 && strcmp(p->program, "dreamrun_selftest") != 0) {
+    const char *requeued = dr_env_find(f->env, "SLURM_RESTART_COUNT");
+    bool again = f->attempt > 0 || (requeued != NULL && strcmp(requeued, "0") != 0);
+    if (again && strcmp(p->program, "dreamrun_selftest") != 0) {
         dr_strv_push(&p->argv, "--resume=auto"); /* the last one counts */
     }
     return DR_OK;
@@ -166,8 +168,7 @@ void dr_launch_plan_deinit(dr_launch_plan *p)
     dr_strv_free(&p->unset);
 }
 
-/* Adds a word so that a POSIX shell reads it as one. */
-static void add_quoted(const char *word, dr_str *out)
+void dr_quote_word(const char *word, dr_str *out)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "_-./=,:+%@^";
@@ -190,11 +191,11 @@ void dr_launch_plan_print(const dr_launch_plan *p, dr_str *out)
     }
     for (size_t i = 0; i < p->set.n; i++) {
         dr_str_add(out, " ");
-        add_quoted(p->set.at[i], out);
+        dr_quote_word(p->set.at[i], out);
     }
     for (size_t i = 0; i < p->argv.n; i++) {
         dr_str_add(out, " ");
-        add_quoted(p->argv.at[i], out);
+        dr_quote_word(p->argv.at[i], out);
     }
     dr_str_add(out, "\n");
 }

@@ -32,6 +32,7 @@ typedef struct dr_launch_facts {
     /* attempts after the first */
     int attempt;         /* counts from 0; from 1 on the run goes on with its newest state       */
     int n_ranks;         /* ranks of this attempt; 0: as many as asked for                      */
+    int first_ranks;     /* ranks of the first attempt; 0: this is it                           */
     const dr_strv *lost; /* hosts that failed; NULL: none                                        */
     const char *run_dir; /* private folder of this launch; NULL: none (dry run)                  */
 } dr_launch_facts;
@@ -76,6 +77,8 @@ DR_MUST_USE dr_status dr_launch_plan_make(dr_launch_plan *p, const dr_launch_fac
 void dr_launch_plan_deinit(dr_launch_plan *p);
 /* One line that a shell would run the same way: env -u ... NAME=value ... program args. */
 void dr_launch_plan_print(const dr_launch_plan *p, dr_str *out);
+/* Adds a word so that a POSIX shell reads it as one. */
+void dr_quote_word(const char *word, dr_str *out);
 /* Whether a first word is the name of a trainer: train_db, train_network, cache_latents, with path
  * or ".py"; or of dreamrun's own test of the ranks. */
 bool dr_launch_is_trainer(const char *word);

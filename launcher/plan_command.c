@@ -147,14 +147,18 @@ static dr_status add_mpirun(dr_launch_plan *p, const dr_launch_facts *f)
 static dr_status add_srun(dr_launch_plan *p, const dr_launch_facts *f)
 {
     char ranks[32];
-    char threads[48];
     if (f->srun == NULL) {
         DR_FAIL(DR_DEVICE, "srun is not in PATH, and --launcher srun needs it");
     }
     (void)snprintf(ranks, sizeof ranks, "--ntasks=%d", p->n_ranks);
-    (void)snprintf(threads, sizeof threads, "--cpus-per-task=%d", p->n_threads);
-    add_words(p, (const char *const[]){f->srun, "--mpi=pmix", "--overlap", "--kill-on-bad-exit=1",
-                                       "--cpu-bind=none", ranks, threads, NULL});
+    add_words(p, (const char *const[]){f->srun, "--mpi=pmix", "--overlap", "--no-kill",
+                                       "--kill-on-bad-exit=0", "--cpu-bind=none", ranks, NULL});
+    if (dr_env_find(f->env, "SLURM_CPUS_PER_TASK") !=
+        NULL) { /* srun does not take it over itself */
+        char threads[48];
+        (void)snprintf(threads, sizeof threads, "--cpus-per-task=%d", p->n_threads);
+        dr_strv_push(&p->argv, threads);
+    }
     dr_str list = {0};
     size_t used = 0;
     for (size_t i = 0; i < p->hosts.n; i++) {

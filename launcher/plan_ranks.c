@@ -195,7 +195,9 @@ static dr_status share_ranks(dr_launch_plan *p)
     if (p->hosts.n == 0) {
         return DR_OK;
     }
-    bool crowded = dr_opt_flag(&p->settings.options, DR_LAUNCH_oversubscribe);
+    /* the step of one task per node says nothing of the ranks that its nodes have room for */
+    bool crowded = dr_opt_flag(&p->settings.options, DR_LAUNCH_oversubscribe) ||
+                   p->where.place == DR_PLACE_PER_NODE;
     if (!dr_hosts_share(&p->hosts, p->n_ranks, crowded)) {
         DR_FAIL(DR_DEVICE,
                 "%d ranks (%s), but the %zu hosts offer %d slots; ask for fewer, or give "
@@ -258,7 +260,10 @@ static dr_status choose_starter(dr_launch_plan *p, const dr_launch_facts *f)
     const dr_optset *o = &p->settings.options;
     const char *asked = dr_opt_str(o, DR_LAUNCH_launcher);
     bool allocation = p->where.place == DR_PLACE_ALLOCATION || p->where.place == DR_PLACE_PER_NODE;
-    bool alone = p->n_ranks == 1 && p->hosts.n <= 1 && !dr_opt_is(o, DR_LAUNCH_backend, "mpi");
+    /* Slurm tells steps, not the script, that time is up: a job that is to come back has a step */
+    bool step = allocation && dr_opt_flag(o, DR_LAUNCH_requeue);
+    bool alone =
+        !step && p->n_ranks == 1 && p->hosts.n <= 1 && !dr_opt_is(o, DR_LAUNCH_backend, "mpi");
     if (strcmp(asked, "srun") == 0 || strcmp(asked, "mpirun") == 0) {
         p->starter = strcmp(asked, "srun") == 0 ? DR_START_SRUN : DR_START_MPIRUN;
         if (p->starter == DR_START_SRUN && !allocation) {

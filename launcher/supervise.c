@@ -200,7 +200,8 @@ static void take_ranks(attempt *a)
     if (r->stop_signal != 0) { /* Slurm signals the ranks, not us */
         int sig = r->stop_signal;
         r->stop_signal = 0;
-        if (a->r->signal == 0) {
+        if (a->r->signal == 0 &&
+            r->first_failed < 0) { /* else it is the end of a step that failed */
             take_stop(a, sig);
         }
     }

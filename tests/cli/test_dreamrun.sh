@@ -36,7 +36,12 @@ expect 0 '--num_processes N' "$dreamrun" --help
 expect 0 '--num_processes N' "$dreamrun" launch -h
 expect 0 'dreamrun 0.1.0' "$dreamrun" --version
 expect 64 'dreamrun: error: dreamrun launch: no program given' "$dreamrun" launch
-expect 64 'dreamrun submit is not available yet' "$dreamrun" submit
+expect 64 'dreamrun submit: no program given' "$dreamrun" submit
+expect 0 '#SBATCH --signal=USR1@90' "$dreamrun" submit --print --lead 90 --nodes 2 launch train_db --x
+# shellcheck disable=SC2016
+expect 0 'launch --requeue --max_restarts 2 train_db --x '"'a b'"' "out-$SLURM_ARRAY_TASK_ID"' "$dreamrun" submit --print \
+    launch --max_restarts 2 train_db --x 'a b' 'out-$SLURM_ARRAY_TASK_ID'
+expect 64 'did you mean --num_processes?' "$dreamrun" submit --print launch --num_proceses 2 train_db
 expect 64 "dreamrun config: found 'x'" "$dreamrun" config x
 expect 64 'dreamrun merge-weights is not available: there are no sharded states' "$dreamrun" merge-weights
 expect 71 'dreamrun_selftest: there is no such program' "$dreamrun" env

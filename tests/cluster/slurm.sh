@@ -1,15 +1,15 @@
-# shellcheck shell=bash
-# tests/cluster/slurm.sh - a real Slurm on the hosts of hosts.sh, controller on dn1, with two GPUs (of sorts) each.
+# shellcheck shell=bash disable=SC2154
+# tests/cluster/slurm.sh - a Slurm of its own on the hosts of nodes.sh: no munge, systemd or cgroups; two
+# partitions (high preempts main); each node has 4 CPUs and 2 things called GPU. Sourced after nodes.sh.
 #
-#   slurm_up N     in $work/slurm; sets SLURM_CONF. Partitions: main, which high preempts after 8 s of grace.
-#
-# No munge and no cgroups are needed. A node that is lost is found out after 10 s; a requeued job starts again
-# after 6 s (AuthInfo: 121 s without it).
-slurm_config() {
-    local n=$1 dir=$2
+#   slurm_up      controller on n1, one slurmd per node; fails where Slurm is missing or does not come up
+#   slurm CMD...  a command of Slurm, on n1
+slurm_dir=$work/slurm
+
+slurm_conf() {
     cat <<END
 ClusterName=dream
-SlurmctldHost=dn1
+SlurmctldHost=n1
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/none
@@ -24,13 +24,13 @@ GresTypes=gpu
 ReturnToService=2
 SlurmdParameters=config_overrides
 SlurmctldParameters=preempt_send_user_signal
-StateSaveLocation=$dir/state
-SlurmdSpoolDir=$dir/spool-%n
-TmpFS=$dir/tmp-%n
-SlurmctldPidFile=$dir/slurmctld.pid
-SlurmdPidFile=$dir/slurmd-%n.pid
-SlurmctldLogFile=$dir/log/slurmctld.log
-SlurmdLogFile=$dir/log/slurmd-%n.log
+StateSaveLocation=$slurm_dir/state
+SlurmdSpoolDir=$slurm_dir/spool-%n
+TmpFS=$slurm_dir/tmp-%n
+SlurmctldPidFile=$slurm_dir/slurmctld.pid
+SlurmdPidFile=$slurm_dir/slurmd-%n.pid
+SlurmctldLogFile=$slurm_dir/slurmctld.log
+SlurmdLogFile=$slurm_dir/slurmd-%n.log
 SlurmctldTimeout=30
 SlurmdTimeout=10
 KillWait=3
@@ -41,34 +41,35 @@ JobRequeue=1
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
-NodeName=dn[1-$n] CPUs=4 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=n[1-$n_nodes] CPUs=4 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=8
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 END
 }
 
-# shellcheck disable=SC2154 # $work is the caller's
+slurm() {
+    on_host n1 "$@"
+}
+
+all_idle() {
+    [ "$(slurm sinfo -h -p main -t idle -o %D 2>/dev/null)" = "$n_nodes" ]
+}
+
 slurm_up() {
-    local n=$1 dir=$work/slurm i
-    mkdir -p "$dir/state" "$dir/log" "$dir/dev"
-    mknod "$dir/dev/gpu0" c 1 3 # /dev/null: Slurm only counts them
-    mknod "$dir/dev/gpu1" c 1 3
-    slurm_config "$n" "$dir" >"$dir/slurm.conf"
-    echo "NodeName=dn[1-$n] Name=gpu File=$dir/dev/gpu[0-1]" >"$dir/gres.conf"
-    export SLURM_CONF=$dir/slurm.conf
-    on dn1 slurmctld
-    for ((i = 1; i <= n; i++)); do
-        mkdir -p "$dir/spool-dn$i" "$dir/tmp-dn$i"
-        chmod 1777 "$dir/tmp-dn$i"
-        on "dn$i" slurmd -N "dn$i"
+    local i
+    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v srun >/dev/null || return 1
+    mkdir -p "$slurm_dir/state" "$slurm_dir/dev"
+    mknod "$slurm_dir/dev/gpu0" c 1 3 && mknod "$slurm_dir/dev/gpu1" c 1 3 || return 1
+    slurm_conf >"$slurm_dir/slurm.conf"
+    echo "NodeName=n[1-$n_nodes] Name=gpu File=$slurm_dir/dev/gpu[0-1]" >"$slurm_dir/gres.conf"
+    export SLURM_CONF=$slurm_dir/slurm.conf
+    slurm slurmctld
+    for i in $(seq "$n_nodes"); do
+        mkdir -p "$slurm_dir/spool-n$i" "$slurm_dir/tmp-n$i"
+        chmod 1777 "$slurm_dir/tmp-n$i"
+        on_host "n$i" slurmd -N "n$i"
     done
-    for ((i = 0; i < 300; i++)); do
-        [ "$(on dn1 sinfo -h -p main -t idle -o %D 2>/dev/null)" != "$n" ] || return 0
-        sleep 0.1
-    done
-    tail -n 20 "$dir"/log/*
-    echo "slurm: the nodes did not become idle"
-    return 1
+    wait_for 'idle nodes' 20 all_idle
 }

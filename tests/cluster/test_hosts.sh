@@ -9,11 +9,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../support/background_runs.sh"
 # shellcheck source=nodes.sh
 . "$here/nodes.sh"
-command -v mpirun >/dev/null && nodes_up 3 2>/dev/null || {
+if ! command -v mpirun >/dev/null || ! nodes_up 3 2>/dev/null; then
     nodes_down
     echo "0 passed, 0 failed, 1 skipped: network namespaces are not permitted here, or no mpirun"
     exit 77
-}
+fi
 make_material
 unset DREAMRUN_CONFIG OMPI_MCA_btl
 export HOME=$work XDG_CONFIG_HOME=$work

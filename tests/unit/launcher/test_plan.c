@@ -360,7 +360,8 @@ static void allocations_start_through_srun(void **state)
     expect_line(
         &f, words,
         "env -u SLURM_PROCID OMP_NUM_THREADS=2 DREAMRUN_THREADS=2 " BELOW(
-            "6") "/usr/bin/srun --mpi=pmix --overlap --kill-on-bad-exit=1 --cpu-bind=none "
+            "6") "/usr/bin/srun --mpi=pmix --overlap --no-kill --kill-on-bad-exit=0 "
+                 "--cpu-bind=none "
                  "--ntasks=6 "
                  "--cpus-per-task=2 --nodes=3 --nodelist=dn1,dn2,dn3 /opt/bin/dreamrun agent "
                  "/opt/bin/train_db --v2\n");
@@ -369,13 +370,13 @@ static void allocations_start_through_srun(void **state)
     f.lost = &lost; /* after a failure: the rest, from the newest state */
     f.n_ranks = 4;
     f.attempt = 1;
-    expect_line(
-        &f, words,
-        "env -u SLURM_PROCID OMP_NUM_THREADS=2 DREAMRUN_THREADS=2 "
-        "DREAMRUN_HANG_TIMEOUT=auto DREAMRUN_WORLD=4 DREAMRUN_ATTEMPT=2 "
-        "/usr/bin/srun --mpi=pmix --overlap --kill-on-bad-exit=1 --cpu-bind=none --ntasks=4 "
-        "--cpus-per-task=2 --nodes=2 --nodelist=dn1,dn3 /opt/bin/dreamrun agent "
-        "/opt/bin/train_db --v2 --resume=auto\n");
+    expect_line(&f, words,
+                "env -u SLURM_PROCID OMP_NUM_THREADS=2 DREAMRUN_THREADS=2 "
+                "DREAMRUN_HANG_TIMEOUT=auto DREAMRUN_WORLD=4 DREAMRUN_ATTEMPT=2 "
+                "/usr/bin/srun --mpi=pmix --overlap --no-kill --kill-on-bad-exit=0 --cpu-bind=none "
+                "--ntasks=4 "
+                "--cpus-per-task=2 --nodes=2 --nodelist=dn1,dn3 /opt/bin/dreamrun agent "
+                "/opt/bin/train_db --v2 --resume=auto\n");
     dr_strv_free(&lost);
     f = machine();
     f.env = env;
