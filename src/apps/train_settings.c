@@ -344,6 +344,7 @@ static void log_settings(const dr_options *o, dr_setting_texts *texts, dr_train_
     const char *tracker = dr_opt_str(o, DR_OPT_log_tracker_name);
     c->network_tags = o->program == DR_PROGRAM_TRAIN_NETWORK;
     c->logging_dir = dr_opt_str(o, DR_OPT_logging_dir);
+    c->report = dr_opt_str(o, DR_OPT_report);
     c->log_prefix = prefix != NULL ? prefix : "";
     c->log_tracker = tracker != NULL ? tracker : c->network_tags ? "network_train" : "dreambooth";
     if (dr_opt_flag(o, DR_OPT_log_config)) {

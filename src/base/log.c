@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -11,6 +12,8 @@ static int my_rank;
 static bool same_on_all_ranks;
 static atomic_int n_warnings;
 static dr_strv *collected;
+static dr_strv *kept; /* under kept_lock */
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER;
 static FILE *file; /* NULL: stderr */
 
 void dr_log_configure(dr_log_level level, int rank)
@@ -40,6 +43,21 @@ void dr_log_collect_warnings(dr_strv *out)
     collected = out;
 }
 
+void dr_log_keep_warnings(dr_strv *out)
+{
+    kept = out;
+}
+
+static void keep(const char *text)
+{
+    enum { MOST_KEPT = 200 };
+    (void)pthread_mutex_lock(&kept_lock);
+    if (kept != NULL && kept->n < MOST_KEPT) {
+        dr_strv_push(kept, text);
+    }
+    (void)pthread_mutex_unlock(&kept_lock);
+}
+
 int dr_log_warnings(void)
 {
     return atomic_load(&n_warnings);
@@ -64,6 +82,9 @@ void dr_log_write(dr_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(line + n, sizeof line - (size_t)n - 1, fmt, ap);
     va_end(ap);
+    if (level == DR_LOG_WARNING) {
+        keep(line + (my_rank > 0 ? 0 : strlen(tags[level])));
+    }
     if (collected != NULL && level == DR_LOG_WARNING) {
         dr_strv_push(collected, line + strlen(tags[level]));
         return;

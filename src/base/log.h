@@ -24,6 +24,9 @@ void dr_log_same_on_all_ranks(bool on);
 /* While out is not NULL, warnings go there instead of to stderr, one string each. Of a process that
  * has one thread. */
 void dr_log_collect_warnings(dr_strv *out);
+/* From now on warnings of this process are kept, too, up to some number; NULL: not any more. Set
+ * while there is one thread; read when the others are done. */
+void dr_log_keep_warnings(dr_strv *out);
 /* Counts of warnings and errors so far (for the final report). */
 int dr_log_warnings(void);
 void dr_log_write(dr_log_level level, const char *fmt, ...) DR_PRINTF(2, 3);

@@ -71,6 +71,13 @@ DR_MUST_USE dr_status dr_dead_watch_gradients(dr_run *r, dr_context *cx, int64_t
  * names what is dead in it. */
 DR_MUST_USE dr_status dr_dead_watch_step(dr_run *r, double lr_factor);
 
+/* ---- run_report.c ---- */
+
+bool dr_run_wants_report(const dr_run *r);
+/* Rank 0, after training: the page of --report, or in the log's folder. how it went; a page that
+ * cannot be written is a warning. */
+void dr_run_write_report(dr_run *r, dr_status how);
+
 /* ---- base_check.c ---- */
 
 /* Collective. Before the first step of a run: whether the U-Net predicts what the flags say. */

@@ -80,6 +80,7 @@ typedef struct dr_run {
     float *latent;             /* of the picture that is being validated */
     dr_progress progress;
     dr_run_samples *samples; /* NULL: none are wanted */
+    dr_strv warnings;        /* of this process, for the report */
     dr_run_log *log;         /* rank 0, when it is wanted; else NULL */
     uint32_t n_leaves;       /* of a step, over all ranks */
     uint32_t steps_per_epoch;

@@ -44,7 +44,7 @@ static dr_status open_log(dr_run *r)
 {
     const dr_train_config *c = r->c;
     const char *name = NULL;
-    if (c->logging_dir == NULL) {
+    if (c->logging_dir == NULL && c->report == NULL) {
         return DR_OK;
     }
     if (r->resuming) {
@@ -57,7 +57,9 @@ static dr_status open_log(dr_run *r)
                                                   .name = name,
                                                   .steps_done = r->step},
                              &r->log));
-    dr_info("log: %s", dr_run_log_folder(r->log));
+    if (dr_run_log_folder(r->log) != NULL) {
+        dr_info("log: %s", dr_run_log_folder(r->log));
+    }
     if (c->n_hparams > 0) {
         dr_str text = {0};
         dr_str_add(&text, "option | value\n--- | ---\n");

@@ -368,6 +368,7 @@ static void release(dr_run *r)
     dr_mask_store_destroy(r->masks);
     dr_dump_destroy(r->dump);
     dr_run_log_destroy(r->log);
+    dr_strv_free(&r->warnings);
     dr_tokenizer_destroy(r->tokenizer);
     dr_json_close(r->resume_facts);
     free(r->resume);
@@ -383,13 +384,16 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     r->dist = d;
     r->backend = backend;
     dr_arena_init(&r->arena);
+    dr_log_keep_warnings(dr_run_wants_report(r) ? &r->warnings : NULL);
     dr_status st = dr_watchdog_start(d);
     if (st == DR_OK) {
         st = prepare(r);
     }
     if (st == DR_OK && !config->estimate) {
         st = train(r);
+        dr_run_write_report(r, st);
     }
+    dr_log_keep_warnings(NULL);
     dr_watchdog_stop();
     dr_fence_release();
     release(r);

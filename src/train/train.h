@@ -112,6 +112,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     dr_alarm_choice dead_check, base_check;
     dr_progress_mode progress;
     const char *logging_dir; /* NULL: no files */
+    const char *report; /* --report: path of the page at the end; NULL: in logging_dir, if any */
     const char *log_prefix, *log_tracker;
     bool network_tags;              /* numbers are logged under the tags of train_network */
     const dr_event_hparam *hparams; /* with --log_config */

@@ -7,11 +7,14 @@
 - the layout on disk, the hparams page, options as text, hparams.yml (yaml)
 - a killed run leaves files that are read to their last whole record; the run that goes on adds to the same folder
   without a step twice, and its numbers are those of a run that was never stopped
+- the page at the end: balanced tags, nothing loaded, its curves and pictures
 - texts and pictures, by the driver: the text as it was, the PNG decoded by Pillow
 
 Prints each check; ends with "N passed, N failed"; exit status 1 on failure.
 """
+import base64
 import glob
+import html.parser
 import io
 import json
 import os
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import xml.etree.ElementTree
 
 import numpy as np
 import PIL.Image
@@ -207,6 +211,62 @@ def case_killed(b):
     b.equal("gone on where the folder is gone: a new one", [x for x, _ in again["loss"]], [8])
 
 
+class Page(html.parser.HTMLParser):
+    """Balanced tags, and what a page loads."""
+    VOID = {"meta", "img", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.unbalanced, self.seen, self.loaded, self.text = [], 0, {}, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen[tag] = self.seen.get(tag, 0) + 1
+        self.loaded += [v for k, v in attrs if k in ("src", "href") and v is not None]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        self.unbalanced += not self.open or self.open.pop() != tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def case_report(b):
+    """The page at the end: with samples, after an alarm, and where it cannot be written."""
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    os.makedirs(b.path("rep", "sample"))
+    PIL.Image.fromarray(pixels).save(b.path("rep", "sample", "x_000001_00.png"))
+    b.train("rep", "--logging_dir", b.path("logs7"), "--output_name", "a<b>&c", "--caption_prefix", "<i>")
+    with open(os.path.join(run_folder(b.path("logs7")), "report.html"), encoding="utf-8") as f:
+        text = f.read()
+    page = Page(text)
+    b.equal("report: tags are balanced", (page.unbalanced, page.open), (0, []))
+    b.equal("report: no scripts", page.seen.get("script"), None)
+    b.check("report: loads nothing", all(v.startswith("data:image/png;base64,") for v in page.loaded))
+    b.check("report: names are escaped", "a<b>&c" in page.text and "<i>" in page.text and "i" not in page.seen)
+    image, = page.loaded
+    decoded = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(image.split(",")[1]))))
+    b.check("report: the sample picture", np.array_equal(decoded, pixels))
+    curves = re.findall(r"<svg.*?</svg>", text, re.S)
+    tags = re.findall(r"<figcaption>(\S+) by (step|epoch)", text)
+    b.equal("report: curves", sorted(t for t, _ in tags), sorted(DB_TAGS))
+    points = xml.etree.ElementTree.fromstring(curves[0]).find("polyline").get("points").split()
+    b.equal("report: points of the first curve", (tags[0][0], len(points)), ("loss", 7))
+    heights = [float(p.split(",")[1]) for p in points]
+    losses = [v for _, v in scalars_of_rows(rows_of(run_folder(b.path("logs7"))))["loss"]]
+    b.check("report: which falls as the loss does", np.corrcoef(heights, losses)[0, 1] < -0.999)
+    b.check("report: options and a warning", "learning_rate" in page.text and "lose more than" in page.text)
+    done = b.train("rep2", "--report", b.path("page.html"), "--inject", "nan:step=4", check=False)
+    with open(b.path("page.html"), encoding="utf-8") as f:
+        b.equal("report: of a run that stopped", (done.returncode, "ended early: step 4: the loss is nan" in f.read()),
+                (76, True))
+    done = b.train("rep3", "--report", b.path("no", "such", "folder.html"))
+    b.check("report: a place that does not exist is a warning", "no report:" in done.stderr)
+
+
 def case_driver(b):
     """Texts and pictures."""
     rng = np.random.default_rng(3)
@@ -242,7 +302,7 @@ def case_refused(b):
 
 def main():
     b = Bench(sys.argv[1])
-    for case in (case_plain, case_ranks, case_killed, case_driver, case_refused):
+    for case in (case_plain, case_ranks, case_killed, case_report, case_driver, case_refused):
         try:
             case(b)
         except Exception:
