@@ -13,6 +13,9 @@ options=(--shuffle_caption --flip_aug --virtual_shards 4 --max_train_steps 1)
 few_pictures "$work/few"
 compared=(--train_data_dir "$work/few" --virtual_shards 1 --resolution 128)
 train "$work/cpu" "${compared[@]}" || exit 1
+echo 'a red shape --d 1 --s 1 --w 64 --h 64 --ss euler' >"$work/prompts.txt"
+"$bin/dreamrun" sample --model "$model" --sample_prompts "$work/prompts.txt" --compat sd-scripts \
+    --output_dir "$work/drawn" >"$work/log" 2>&1 || exit 1
 bin=$emulated
 train "$work/base" "${options[@]}" --device cuda || exit 1
 
@@ -35,6 +38,37 @@ as_on_the_cpu() {
     close 5e-7 "$(of_steps loss gpu.json)" "$(of_steps loss "$work/cpu.json")"
     close 2.6e-6 "$(of_steps grad_norm gpu.json)" "$(of_steps grad_norm "$work/cpu.json")"
     differ gpu/last/$unet "$work/cpu/last/$unet"
+}
+
+# levels A.png B.png: the largest difference of two 8-bit RGB pictures.
+levels() {
+    python3 -c '
+import struct, sys, zlib
+def rows(path):
+    data, at, packed = open(path, "rb").read(), 8, b""
+    while at < len(data):
+        n, kind = struct.unpack(">I4s", data[at:at + 8])
+        if kind == b"IHDR":
+            stride = 3 * struct.unpack(">I", data[at + 8:at + 12])[0]
+        packed += data[at + 8:at + 8 + n] if kind == b"IDAT" else b""
+        at += 12 + n
+    raw, above = zlib.decompress(packed), [0] * stride
+    for y in range(0, len(raw), stride + 1):
+        row = list(raw[y + 1:y + 1 + stride])
+        for x in range(stride):
+            a, b, c = row[x - 3] if x > 2 else 0, above[x], above[x - 3] if x > 2 else 0
+            p = a + b - c
+            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            row[x] = (row[x] + (0, a, b, (a + b) // 2, paeth)[raw[y]]) % 256
+        yield from row
+        above = row
+print(max(abs(a - b) for a, b in zip(rows(sys.argv[1]), rows(sys.argv[2]))))' "$@"
+}
+
+# Drawn before the first step; the VAE and one call of the U-Net, rounded to 8 bits.
+pictures_as_on_the_cpu() {
+    train gpu "${compared[@]}" --max_train_steps 1 --device cuda --sample_prompts "$work/prompts.txt" --sample_at_first
+    [ "$(levels gpu/sample/e000000_00_*_1.png "$work/drawn/00000_1.png")" -le 1 ]
 }
 
 checkpointed() {
@@ -93,6 +127,7 @@ too_small() {
 }
 
 check 'the same losses as on the CPU, up to rounding' as_on_the_cpu
+check 'the same sample picture as on the CPU, up to rounding' pictures_as_on_the_cpu
 check 'gradient checkpointing gives the same bits' checkpointed
 check 'two GPUs give the same bits' on_gpus 2
 check 'four GPUs give the same bits' on_gpus 4
