@@ -236,7 +236,8 @@ static dr_status plan(sample_run *r)
     const int64_t multiple = dr_sampling_multiple(dr_model_file_config(r->file));
     const dr_sampling_options options = {
         .as_sd_scripts = dr_opt_str(o, SAMPLE_compat) != NULL,
-        .zero_terminal_snr = dr_opt_flag(o, SAMPLE_zero_terminal_snr),
+        .zero_terminal_snr = dr_opt_flag(o, SAMPLE_zero_terminal_snr) ||
+                             dr_model_file_config(r->file)->zero_terminal_snr,
         .max_rows = (int)dr_opt_int(o, SAMPLE_max_token_length) / 75};
     DR_TRY(dr_sampling_init(&r->sampling, &r->net, dr_model_file_config(r->file), &options));
     for (int i = 0; i < r->n_pictures; i++) {

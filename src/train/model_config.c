@@ -521,7 +521,7 @@ dr_status dr_autoencoder_config_read(dr_autoencoder_config *c, const char *path)
 
 /* ---- scheduler ----------------------------------------------------------------------------- */
 
-dr_status dr_prediction_read(bool *v_prediction, const char *path)
+dr_status dr_scheduler_config_read(dr_model_config *c, const char *path)
 {
     dr_json_doc *d = NULL;
     const char *type = "epsilon";
@@ -534,7 +534,10 @@ dr_status dr_prediction_read(bool *v_prediction, const char *path)
                           "\"v_prediction\"",
                           path, type);
     }
-    *v_prediction = st == DR_OK && strcmp(type, "v_prediction") == 0;
+    c->v_prediction = st == DR_OK && strcmp(type, "v_prediction") == 0;
+    if (st == DR_OK) {
+        st = dr_json_get_bool(d, "rescale_betas_zero_snr", &c->zero_terminal_snr, &found);
+    }
     dr_json_close(d);
     return st;
 }

@@ -29,6 +29,7 @@ typedef struct dr_model_config {
     dr_clip_config clip;
     dr_autoencoder_config vae;
     bool v2, v_prediction;
+    bool zero_terminal_snr; /* its scheduler file says so; false where there is none */
 } dr_model_config;
 
 typedef struct dr_model_file dr_model_file;

@@ -80,8 +80,9 @@ const char *dr_model_path(dr_model_file *f, const char *dir, const char *name);
 DR_MUST_USE dr_status dr_unet_config_read(dr_unet_config *c, const char *path);
 DR_MUST_USE dr_status dr_clip_config_read(dr_clip_config *c, const char *path);
 DR_MUST_USE dr_status dr_autoencoder_config_read(dr_autoencoder_config *c, const char *path);
-/* prediction_type of a scheduler_config.json; epsilon when the key is absent. */
-DR_MUST_USE dr_status dr_prediction_read(bool *v_prediction, const char *path);
+/* prediction_type (epsilon when the key is absent) and rescale_betas_zero_snr of a
+ * scheduler_config.json. */
+DR_MUST_USE dr_status dr_scheduler_config_read(dr_model_config *c, const char *path);
 
 /* ---- model_sources.c: which files hold the parts ---- */
 

@@ -178,7 +178,7 @@ dr_status dr_model_open_directory(dr_model_file *f, bool with_vae)
         DR_FAIL(DR_FORMAT, "%s: missing; it says what the model predicts", scheduler);
     }
     f->prediction_by = "scheduler/scheduler_config.json";
-    return dr_prediction_read(&f->config.v_prediction, scheduler);
+    return dr_scheduler_config_read(&f->config, scheduler);
 }
 
 /* ---- single file --------------------------------------------------------------------------- */

@@ -152,8 +152,8 @@ static dr_status print_configs(const char *dir)
     DR_TRY(dr_unet_config_read(&c.unet, dr_arena_printf(&a, "%s/unet/config.json", dir)));
     DR_TRY(dr_clip_config_read(&c.clip, dr_arena_printf(&a, "%s/text_encoder/config.json", dir)));
     DR_TRY(dr_autoencoder_config_read(&c.vae, dr_arena_printf(&a, "%s/vae/config.json", dir)));
-    DR_TRY(dr_prediction_read(&c.v_prediction,
-                              dr_arena_printf(&a, "%s/scheduler/scheduler_config.json", dir)));
+    DR_TRY(dr_scheduler_config_read(
+        &c, dr_arena_printf(&a, "%s/scheduler/scheduler_config.json", dir)));
     printf("channels %lld..%lld heads %d..%d context %lld layers %d act %s vae %lld v %d\n",
            (long long)c.unet.channels[0], (long long)c.unet.channels[c.unet.n_levels - 1],
            c.unet.heads[0], c.unet.heads[c.unet.n_levels - 1], (long long)c.unet.context_dim,

@@ -14,6 +14,7 @@ Prints each check with the measured number; ends with "N passed, N failed"; exit
 import argparse
 import dataclasses
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -212,6 +213,18 @@ def run_files(bench, score):
     again = bench.sample(*common, "--output_dir", f"{folder}/b", "--latents_in", dump)
     score.check("dumped latents give the same files",
                 all(filecmp.cmp(a, b, shallow=False) for a, b in zip(paths, again)))
+    marked = os.path.join(folder, "marked")
+    shutil.copytree(bench.model("sd2v"), marked)
+    with open(os.path.join(marked, "scheduler", "scheduler_config.json"), "r+", encoding="utf-8") as f:
+        config = json.load(f)
+        f.seek(0)
+        json.dump(dict(config, rescale_betas_zero_snr=True), f)
+        f.truncate()
+    small = ["--prompt", "a", "--steps", 2, "--width", 64, "--height", 64, "--seed", 1]
+    flag, file, plain = (bench.sample("--model", model, *small, "--output_dir", f"{folder}/{i}", *more)[0] for i, (model, more)
+                         in enumerate([(bench.model("sd2v"), ["--zero_terminal_snr"]), (marked, []), (bench.model("sd2v"), [])]))
+    score.check("zero terminal SNR by the scheduler's file", filecmp.cmp(flag, file, shallow=False))
+    score.check("it matters", not filecmp.cmp(file, plain, shallow=False))
     noise = load_file(dump)["initial"]
     score.limit("the seeds' noise: mean", float(noise.mean().abs()), 4 / noise.numel()**0.5)
     score.limit("the seeds' noise: deviation from 1", abs(float(noise.std()) - 1), 4 / (2 * noise.numel())**0.5)
