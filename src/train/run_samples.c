@@ -14,6 +14,7 @@
 #include "train/sample_prompts.h"
 #include "train/sampling.h"
 #include "train/watchdog.h"
+#include "train/watchdog.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,6 +176,7 @@ static dr_status draw_one(dr_run *r, size_t i, share *mine)
     dr_sample_request *q = &r->samples->requests[i];
     q->seed = seed_of(r, i);
     r->samples->current = i;
+    dr_watchdog_alive();
     const dr_status st = draw(r, q, &image);
     const bool drawn = st == DR_OK;
     mine->done[mine->n++] = drawn ? 1 : 0;

@@ -291,6 +291,7 @@ static dr_status end_step(dr_run *r)
     }
     dr_watchdog_does(DR_DOES_VALIDATE);
     DR_TRY(dr_run_validate_due(r));
+    dr_watchdog_does(DR_DOES_SAMPLE);
     DR_TRY(dr_run_sample_due(r));
     dr_watchdog_does(DR_DOES_SAVE);
     DR_TRY(dr_run_save_due(r));
@@ -337,6 +338,7 @@ static dr_status train(dr_run *r)
     dr_progress_begin(&r->progress, r->c->progress, r->n_steps, (uint32_t)dr_run_n_epochs(r),
                       r->resuming ? &r->resumed_loss : NULL);
     if (r->step == 0) {
+        dr_watchdog_does(DR_DOES_SAMPLE);
         st = dr_run_sample_due(r);
     }
     while (st == DR_OK && r->step < r->n_steps) {

@@ -154,19 +154,29 @@ launcher_killed() {
 
 hang_found() {
     local quiet=1 silent
-    watched out --hang_timeout 2 --inject stop:rank=1,step=3 -- --max_train_steps 6 || equal $? 74 'exit code'
+    watched out --hang_timeout 3 --inject stop:rank=1,step=3 -- --max_train_steps 6 || equal $? 74 'exit code'
     holds out.err 'silent: rank 1 (computes, after step 2); waiting for it: rank 0'
     silent=$(sed -n 's/^dreamrun: .*no progress for \([0-9.]*\) s.*/\1/p' out.err)
-    at_most "$silent" 3 'a rank that stands still for 2 s is found'
+    at_most "$silent" 4 'a rank that stands still for 3 s is found'
     wait_for 'the end of all processes' 10 none_left
 }
 
 # What takes long and is no step has a budget of its own.
 slow_but_alive() {
-    watched out --hang_timeout 1 --inject 'delay:rank=0,write=2,seconds=3' -- --max_train_steps 2 --cache_latents_to_disk \
+    watched out --hang_timeout 3 --inject 'delay:rank=0,write=2,seconds=5' -- --max_train_steps 2 --cache_latents_to_disk \
         --latent_cache_dir cache
-    quiet=1 start out "$bin/dreamrun" launch --hang_timeout 1 --inject 'delay:step=2,seconds=30' train_db -- \
+    quiet=1 start out "$bin/dreamrun" launch --hang_timeout 3 --inject 'delay:step=2,seconds=60' train_db -- \
         --max_train_steps 2 || equal $? 74 'exit code of one slow rank'
+}
+
+# Time that a run spends suspended as a whole is not held against it.
+suspended() {
+    in_background "$bin/dreamrun" launch --hang_timeout 3 train_db -- --output_dir "$PWD/out" --max_train_steps 40
+    wait_for 'three steps' 60 has_steps steps.json
+    kill -s STOP "$pid"
+    sleep 6 # longer than the timeout
+    kill -s CONT "$pid"
+    ended 0 60
 }
 
 start_timed_out() {
@@ -291,6 +301,7 @@ check 'a killed rank: all down in 2 s' rank_killed
 check 'a killed launcher: all down in 2 s, nothing left' launcher_killed
 check 'a stopped rank is found and named' hang_found
 check 'slow but alive' slow_but_alive
+check 'a suspended run goes on' suspended
 check 'a start that does not end' start_timed_out
 check 'a second writer is refused' second_writer
 check 'a writer that was given up is fenced off' fenced_off
