@@ -1,5 +1,6 @@
 #include "apps/network_settings.h"
 
+#include "apps/network_facts.h"
 #include "base/log.h"
 
 #include <string.h>
@@ -84,6 +85,27 @@ static dr_status check_weights(const dr_options *o)
     return DR_OK;
 }
 
+static dr_status base_weights(const dr_options *o, dr_arena *arena, dr_lora_settings *s)
+{
+    const dr_strv *files = dr_opt_list(o, DR_OPT_base_weights);
+    const dr_strv *ratios = dr_opt_list(o, DR_OPT_base_weights_multiplier);
+    dr_lora_base *base = dr_arena_array(arena, files->n + 1, sizeof *base);
+    if (ratios->n > files->n) {
+        DR_FAIL(DR_INVALID, "--base_weights_multiplier: %zu numbers for %zu --base_weights",
+                ratios->n, files->n);
+    }
+    for (size_t i = 0; i < files->n; i++) {
+        base[i] = (dr_lora_base){.path = files->at[i], .ratio = 1.0};
+        if (i < ratios->n && !dr_parse_f64(ratios->at[i], &base[i].ratio)) {
+            DR_FAIL(DR_INVALID, "--base_weights_multiplier: found '%s', expected a number",
+                    ratios->at[i]);
+        }
+    }
+    s->base = base;
+    s->n_base = files->n;
+    return DR_OK;
+}
+
 dr_status dr_network_settings(const dr_options *o, dr_arena *arena, dr_train_config *c)
 {
     dr_lora_settings *s = dr_arena_alloc(arena, sizeof *s);
@@ -105,6 +127,7 @@ dr_status dr_network_settings(const dr_options *o, dr_arena *arena, dr_train_con
         .lr_unet = dr_opt_float_or(o, DR_OPT_unet_lr, c->lr),
     };
     DR_TRY(text_rate(o, c->lr, &s->lr_text_encoder));
+    DR_TRY(base_weights(o, arena, s));
     if (is_lycoris(o)) {
         DR_TRY(dr_lycoris_settings_parse(dr_opt_list(o, DR_OPT_network_args), s));
         DR_TRY(check_lycoris(o, s));
@@ -118,5 +141,10 @@ dr_status dr_network_settings(const dr_options *o, dr_arena *arena, dr_train_con
                 ending);
     }
     c->lora = s;
+    c->ss = dr_network_facts(o, arena);
+    c->minimal_metadata = dr_opt_flag(o, DR_OPT_no_metadata);
+    c->skip_until_initial_step = dr_opt_flag(o, DR_OPT_skip_until_initial_step);
+    c->initial_epoch = dr_opt_int_or(o, DR_OPT_initial_epoch, 0);
+    c->initial_step = dr_opt_int_or(o, DR_OPT_initial_step, 0);
     return DR_OK;
 }

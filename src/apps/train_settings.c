@@ -274,6 +274,8 @@ static void save_settings(const dr_options *o, dr_train_config *c)
                     : strcmp(precision, "float") == 0 ? DR_F32
                     : strcmp(precision, "fp16") == 0  ? DR_F16
                                                       : DR_BF16;
+    c->min_timestep = dr_opt_int_or(o, DR_OPT_min_timestep, -1);
+    c->max_timestep = dr_opt_int_or(o, DR_OPT_max_timestep, -1);
     c->metadata.title = dr_opt_str(o, DR_OPT_metadata_title);
 #define METADATA_TEXT(name) c->metadata.name = dr_opt_str(o, DR_OPT_metadata_##name);
     DR_MODELSPEC_TEXT_LIST(METADATA_TEXT)

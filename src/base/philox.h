@@ -31,7 +31,8 @@ typedef enum dr_purpose { /* never renumber: these values are part of what a see
                           DR_RANDOM_INPUT_STRENGTH = 13, /* of input perturbation              */
                           DR_RANDOM_INPUT_NOISE = 14,    /* input perturbation                 */
                           DR_RANDOM_ROUNDING = 15,       /* of weights kept in BF16            */
-                          DR_RANDOM_VALIDATION = 16      /* pictures kept for validation       */
+                          DR_RANDOM_VALIDATION = 16,     /* pictures kept for validation       */
+                          DR_RANDOM_MODULE_DROPOUT = 17  /* modules of a LoRA left out         */
 } dr_purpose;
 
 typedef struct dr_philox {

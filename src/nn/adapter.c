@@ -63,6 +63,9 @@ static dr_status scale(dr_context *cx, const dr_adapter *a, dr_tensor *inner)
 static dr_status forward(dr_context *cx, const dr_adapter *a, const dr_conv2d_geom *geom,
                          const dr_tensor *x, dr_tensor *y)
 {
+    if (a->dropped) {
+        return DR_OK;
+    }
     const dr_frame f = dr_frame_begin(cx);
     dr_tensor inner = inner_tensor(cx, f, a, y);
     const dr_tensor up = as_matrix(&a->up->value);
@@ -129,6 +132,9 @@ static dr_status down_gradients(dr_context *cx, const dr_adapter *a, const dr_co
 static dr_status backward(dr_context *cx, const dr_adapter *a, const dr_conv2d_geom *geom,
                           const dr_tensor *x, const dr_tensor *dy, dr_tensor *dx)
 {
+    if (a->dropped) {
+        return DR_OK;
+    }
     DR_TRY(up_gradient(cx, a, geom, x, dy));
     const dr_frame f = dr_frame_begin(cx);
     dr_tensor dinner = inner_tensor(cx, f, a, dy);

@@ -24,6 +24,7 @@ typedef struct dr_adapter { /* outlives the layers' use of it */
     dr_param *up;           /* B: [O,R] or [O,R,1,1]; of LoHa always [O,R] */
     dr_param *down2, *up2;  /* LoHa: the second pair, of the same shapes; NULL: none */
     float scale;            /* s: multiplier * alpha / rank */
+    bool dropped;           /* takes no part for now: forward adds nothing, gradients get nothing */
 } dr_adapter;
 
 /* Whether backward of a layer with this weight reads the layer's input. */

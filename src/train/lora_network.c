@@ -275,6 +275,19 @@ const dr_lora_site *dr_lora_site_of(const dr_lora_network *l, const dr_param *p)
     return NULL;
 }
 
+void dr_lora_network_draw(dr_lora_network *l, double chance, uint64_t seed, uint32_t epoch,
+                          uint32_t sample)
+{
+    for (size_t i = 0; i < l->n_sites; i++) {
+        dr_lora_site *site = &l->site[i];
+        dr_philox stream;
+        const uint64_t name = dr_xxh3_bytes(site->name, strlen(site->name)).low;
+        dr_philox_init(&stream, seed, DR_RANDOM_MODULE_DROPOUT, epoch, sample | name << 32);
+        site->adapter.dropped =
+            site->adapter.down->trainable && (double)dr_philox_uniform(&stream) < chance;
+    }
+}
+
 /* ---- values ------------------------------------------------------------------------------------
  */
 

@@ -50,6 +50,14 @@ const dr_lora_site *dr_lora_site_of(const dr_lora_network *l, const dr_param *p)
 int dr_lora_block_of(const char *path);
 
 /*
+ * Draws which modules take part in a batch: each is left out with that chance, keyed by seed,
+ * epoch, the batch's first sample and its name. Those that are not trained, and with chance 0 all,
+ * take part.
+ */
+void dr_lora_network_draw(dr_lora_network *l, double chance, uint64_t seed, uint32_t epoch,
+                          uint32_t sample);
+
+/*
  * The values that training starts from, into a host array of the set's n_elems: down uniform within
  * 1/sqrt(inputs), keyed by seed and name, so that a module starts the same whatever others there
  * are; up zero. LoHa: normal draws, of deviation 1 for w1_b and w2_b, 0.1 for w1_a; w2_a zero.

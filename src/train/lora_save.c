@@ -1,5 +1,6 @@
 #include "train/lora_save.h"
 
+#include "base/str.h"
 #include "io/torch_writer.h"
 
 #include <stdlib.h>
@@ -17,6 +18,8 @@ typedef struct writing {
     size_t n;
 } writing;
 
+static const char *const part_names[] = {"unet", "text_encoder"}; /* by dr_model_part */
+
 static const char *entry_name(writing *w, const dr_lora_site *site, int role)
 {
     static const char *const kohya[] = {"alpha", "lora_down.weight", "lora_up.weight"};
@@ -27,8 +30,7 @@ static const char *entry_name(writing *w, const dr_lora_site *site, int role)
         return dr_arena_printf(&w->arena, "%s.%s", site->name,
                                site->adapter.down2 != NULL ? hadamard[role] : kohya[role]);
     }
-    return dr_arena_printf(&w->arena, "%s.%s.%s",
-                           site->part == DR_PART_UNET ? "unet" : "text_encoder", site->path,
+    return dr_arena_printf(&w->arena, "%s.%s.%s", part_names[site->part], site->path,
                            diffusers[role]);
 }
 
@@ -134,6 +136,56 @@ static dr_status emit_torch(void *user, dr_torch_writer *out, size_t i)
     return st;
 }
 
+/* "unet.<key>": {path: rank, ...} of the sites whose rank is not r. */
+static void add_pattern(const writing *w, dr_model_part part, const char *key, int64_t r, dr_str *s)
+{
+    const char *between = "";
+    dr_str_printf(s, ", \"%s.%s\": {", part_names[part], key);
+    for (size_t i = 0; i < w->l->n_sites; i++) {
+        const dr_lora_site *site = &w->l->site[i];
+        if (site->part == part && site->rank != r) {
+            dr_str_printf(s, "%s\"%s\": %lld", between, site->path, (long long)site->rank);
+            between = ", ";
+        }
+    }
+    dr_str_add(s, "}");
+}
+
+/*
+ * Diffusers' "lora_adapter_metadata": the LoraConfig of each network. Without it diffusers 0.38
+ * takes one alpha for all modules, which is wrong where ranks differ.
+ */
+static const char *describe_adapters(writing *w)
+{
+    dr_str s = {0};
+    dr_str_add(&s, "{");
+    for (int part = DR_PART_UNET; part <= DR_PART_TEXT_ENCODER; part++) {
+        const char *name = part_names[part];
+        int64_t r = 0;
+        dr_str modules = {0};
+        for (size_t i = 0; i < w->l->n_sites; i++) {
+            const dr_lora_site *site = &w->l->site[i];
+            if (site->part == (dr_model_part)part) {
+                dr_str_printf(&modules, "%s\"%s\"", r > 0 ? ", " : "", site->path);
+                r = r > 0 ? r : site->rank;
+            }
+        }
+        if (r > 0) {
+            dr_str_printf(&s,
+                          "%s\"%s.r\": %lld, \"%s.lora_alpha\": %lld, \"%s.target_modules\": [%s]",
+                          s.len > 1 ? ", " : "", name, (long long)r, name, (long long)r, name,
+                          dr_str_get(&modules));
+            add_pattern(w, part, "rank_pattern", r, &s);
+            add_pattern(w, part, "alpha_pattern", r, &s);
+        }
+        dr_str_free(&modules);
+    }
+    dr_str_add(&s, "}");
+    const char *text = dr_arena_strdup(&w->arena, dr_str_get(&s));
+    dr_str_free(&s);
+    return text;
+}
+
 /*
  * sd-scripts computes both hashes on a file in memory whose header has the ss_* keys alone; the
  * legacy one is of the 64 KiB at 1 MiB of that file, so it depends on that header's length.
@@ -154,8 +206,13 @@ static dr_status write_safetensors(writing *w)
     const dr_safetensors_hash hashes[] = {
         {"sshs_model_hash", "", 0, UINT64_MAX, 64},
         {"sshs_legacy_hash", "", header < LEGACY_AT ? LEGACY_AT - header : 0, LEGACY_BYTES, 8}};
-    c.meta = m->at;
+    dr_safetensors_meta *all = dr_arena_array(&w->arena, m->n + 1, sizeof *all);
+    memcpy(all, m->at, m->n * sizeof *all);
+    c.meta = all;
     c.n_meta = m->n;
+    if (w->s->dialect == DR_LORA_DIFFUSERS) {
+        all[c.n_meta++] = (dr_safetensors_meta){"lora_adapter_metadata", describe_adapters(w)};
+    }
     c.hashes = hashes;
     c.n_hashes = 2;
     return dr_safetensors_write(w->s->path, &c, emit_safetensors, w);

@@ -207,6 +207,7 @@ static dr_status finish_rates(parser *p)
 static dr_status take(parser *p, const char *key, const char *value)
 {
     dr_lora_settings *s = p->s;
+    static const char *const later[] = {"rank_dropout"};
     static const char *const lycoris[] = {"algo",       "preset",  "factor", "decompose_both",
                                           "use_tucker", "dora_wd", "dropout"};
     struct {
@@ -219,7 +220,6 @@ static dr_status take(parser *p, const char *key, const char *value)
         double most, *out;
         bool *given;
     } numbers[] = {{"conv_alpha", 1e6, &s->conv_alpha, &p->conv_alpha},
-                   {"rank_dropout", 0.999, &s->rank_dropout, NULL},
                    {"module_dropout", 1.0, &s->module_dropout, NULL},
                    {"block_lr_zero_threshold", 1e6, &p->zero_threshold, NULL},
                    {"loraplus_lr_ratio", 1e6, &p->plus, NULL},
@@ -239,6 +239,16 @@ static dr_status take(parser *p, const char *key, const char *value)
             return take_number(key, value, 0.0, numbers[i].most, numbers[i].out);
         }
     }
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
+        double chance = 0.0;
+        if (strcmp(key, later[i]) == 0) {
+            DR_TRY(take_number(key, value, 0.0, 1.0, &chance));
+            if (chance == 0.0) {
+                return DR_OK;
+            }
+            DR_FAIL(DR_UNSUPPORTED, "--network_args %s is not available yet", key);
+        }
+    }
     for (size_t i = 0; i < sizeof lycoris / sizeof *lycoris; i++) {
         if (strcmp(key, lycoris[i]) == 0) {
             DR_FAIL(DR_UNSUPPORTED,
@@ -251,7 +261,7 @@ static dr_status take(parser *p, const char *key, const char *value)
             "--network_args: there is no '%s'; known: conv_dim, conv_alpha, block_dims, "
             "block_alphas, conv_block_dims, conv_block_alphas, down_lr_weight, mid_lr_weight, "
             "up_lr_weight, block_lr_zero_threshold, loraplus_lr_ratio, loraplus_unet_lr_ratio, "
-            "loraplus_text_encoder_lr_ratio, rank_dropout, module_dropout, exclude_patterns, "
+            "loraplus_text_encoder_lr_ratio, module_dropout, exclude_patterns, "
             "include_patterns",
             key);
 }

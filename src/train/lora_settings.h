@@ -34,6 +34,11 @@ typedef struct dr_lora_targets { /* which modules a preset of LyCORIS takes; zer
     bool text_attention, text_mlp;
 } dr_lora_targets;
 
+typedef struct dr_lora_base { /* a LoRA that is merged into the networks before training */
+    const char *path;
+    double ratio;
+} dr_lora_base;
+
 typedef struct dr_lora_settings { /* texts outlive it */
     dr_lora_kind kind;            /* FACTORS or HADAMARD */
     dr_lora_targets lycoris;
@@ -47,11 +52,12 @@ typedef struct dr_lora_settings { /* texts outlive it */
     bool rates_by_block; /* lr_weight multiplies the U-Net's rate */
     double lr_weight[DR_LORA_BLOCKS];
     double plus_unet, plus_text_encoder; /* rate of up over that of down; 0: one group */
-    double dropout, rank_dropout, module_dropout;
+    double module_dropout;               /* chance that a module is left out of a batch */
     dr_lora_patterns exclude, include;
-    double scale_weight_norms; /* 0: none */
-    const char *weights;       /* file to start from, or NULL */
+    const char *weights; /* file to start from, or NULL */
     bool dim_from_weights;
+    const dr_lora_base *base;
+    size_t n_base;
     dr_lora_dialect dialect;         /* of the saved file */
     const char *ending;              /* ".safetensors", ".ckpt", ".pt" */
     double lr_unet, lr_text_encoder; /* 0: the modules are there and stay as they are */

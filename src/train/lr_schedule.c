@@ -136,8 +136,9 @@ static double inverse_root(const dr_lr_schedule *s, double k)
     return 1.0 / sqrt((k + tau - (double)s->warmup_steps) / tau);
 }
 
-double dr_lr_factor(const dr_lr_schedule *s, int64_t step)
+double dr_lr_factor(const dr_lr_schedule *s, int64_t global_step)
 {
+    const int64_t step = global_step - s->first_step;
     double k = (double)step;
     double t = (double)s->total_steps;
     double w = (double)s->warmup_steps;

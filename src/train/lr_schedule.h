@@ -33,6 +33,7 @@ typedef enum dr_lr_kind {
 
 typedef struct dr_lr_schedule {
     dr_lr_kind kind;
+    int64_t first_step;   /* of the run: steps count from here; 0 as a rule */
     int64_t total_steps;  /* of the run */
     int64_t warmup_steps; /* linear from 0 */
     int64_t decay_steps;  /* warmup_stable_decay: the last ones */
@@ -48,7 +49,7 @@ bool dr_lr_kind_from_name(const char *name, dr_lr_kind *out);
 /* DR_INVALID for what the peer refuses: warm-up with constant, polynomial with lr <= 1e-7, rules
  * that cannot be read. */
 DR_MUST_USE dr_status dr_lr_schedule_check(const dr_lr_schedule *s);
-/* Factor of the base lr in update `step`, counted from 0. */
-double dr_lr_factor(const dr_lr_schedule *s, int64_t step);
+/* Factor of the base lr in update global_step, counted from 0. */
+double dr_lr_factor(const dr_lr_schedule *s, int64_t global_step);
 
 #endif

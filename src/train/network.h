@@ -93,6 +93,8 @@ void dr_network_deinit(dr_network *n);
 
 /* Puts the adapters of o.lora on the networks and says what of them is trained. */
 DR_MUST_USE dr_status dr_network_add_lora(dr_network *n);
+/* Merges o.lora's base files into the networks, which are bound and loaded. */
+DR_MUST_USE dr_status dr_network_merge_base(dr_network *n, const dr_model_config *config);
 /* Fills the adapters' values with what training starts from. */
 DR_MUST_USE dr_status dr_network_fill_lora(dr_network *n);
 /* Trained parameters of each network, without holes. */

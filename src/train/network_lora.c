@@ -2,6 +2,7 @@
  * A network with adapters: the networks themselves are frozen.
  */
 #include "base/log.h"
+#include "train/lora_merge.h"
 #include "train/network.h"
 
 #include <stdlib.h>
@@ -63,6 +64,59 @@ dr_status dr_network_add_lora(dr_network *n)
     }
     return DR_OK;
 }
+
+/* ---- LoRAs merged into the networks
+ * -------------------------------------------------------------- */
+
+/* Adds a LoRA to the values of a network, through a host copy where the host cannot reach them. */
+static dr_status merge_part(dr_network *n, const dr_lora_file *file, double ratio,
+                            dr_model_part part)
+{
+    const dr_device *device = n->o.backend->device;
+    dr_params *set = part == DR_PART_UNET ? &n->unet_params : &n->text_params;
+    const dr_dtype dtype = set->at[0]->value.dtype;
+    void *values = set->at[0]->value.data; /* the first entry's offset is 0 */
+    const size_t bytes = (size_t)set->n_elems * dr_dtype_size(dtype);
+    if (device->host_visible) {
+        return dr_lora_merge_params(file, ratio, part, set);
+    }
+    void *host = NULL;
+    DR_TRY(dr_try_calloc(bytes, 1, &host));
+    dr_status st = device->download(host, values, bytes);
+    if (st == DR_OK) {
+        dr_params_bind(set, dtype, host, NULL);
+        st = dr_lora_merge_params(file, ratio, part, set);
+        dr_params_bind(set, dtype, values, NULL);
+    }
+    if (st == DR_OK) {
+        st = device->upload(values, host, bytes);
+    }
+    free(host);
+    return st;
+}
+
+dr_status dr_network_merge_base(dr_network *n, const dr_model_config *config)
+{
+    const dr_lora_settings *s = n->o.lora;
+    for (size_t i = 0; i < s->n_base; i++) {
+        dr_lora_file *file = NULL;
+        DR_TRY(dr_lora_file_open(&file, s->base[i].path));
+        dr_status st = dr_lora_check_model(file, config);
+        if (st == DR_OK) {
+            st = merge_part(n, file, s->base[i].ratio, DR_PART_TEXT_ENCODER);
+        }
+        if (st == DR_OK) {
+            st = merge_part(n, file, s->base[i].ratio, DR_PART_UNET);
+        }
+        dr_lora_file_close(file);
+        DR_TRY(st);
+        dr_info("merged %s x %g into the model", s->base[i].path, s->base[i].ratio);
+    }
+    return DR_OK;
+}
+
+/* ---- values of the adapters
+ * ---------------------------------------------------------------------- */
 
 static dr_status fill_part(dr_network *n, dr_model_part part, const dr_lora_file *file,
                            size_t *n_missing)

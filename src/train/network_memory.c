@@ -151,6 +151,7 @@ dr_status dr_network_load(dr_network *n, const dr_model_file *file)
     }
     bind_own(n);
     if (n->lora != NULL) {
+        DR_TRY(dr_network_merge_base(n, dr_model_file_config(file)));
         DR_TRY(dr_network_fill_lora(n));
     }
     dr_pool *nothing = NULL; /* the conversion needs no memory */

@@ -85,13 +85,17 @@ typedef struct dr_run {
     uint32_t n_leaves;       /* of a step, over all ranks */
     uint32_t steps_per_epoch;
     int64_t n_steps;
-    int64_t step;    /* done so far, those before a resume included */
-    int stop_signal; /* all ranks agreed to stop because of it; 0: none */
+    int64_t step;          /* done so far, those before a resume included */
+    int64_t schedule_from; /* step at which the learning-rate schedule began */
+    int stop_signal;       /* all ranks agreed to stop because of it; 0: none */
     bool resuming;
-    char *resume;              /* the state gone on from; rank 0, or NULL */
-    dr_json_doc *resume_facts; /* rank 0 */
-    double resumed_loss;       /* smoothed, for the progress line */
-    char *newest_state;        /* saved by this process, or NULL */
+    char *resume;                         /* the state gone on from; rank 0, or NULL */
+    dr_json_doc *resume_facts;            /* rank 0 */
+    double resumed_loss;                  /* smoothed, for the progress line */
+    char *newest_state;                   /* saved by this process, or NULL */
+    int64_t started_s;                    /* when, since 1970 */
+    dr_file_facts model_facts, vae_facts; /* of the files trained from, once has_file_facts */
+    bool has_file_facts;
     char model_hash[DR_XXH3_HEX], dataset_hash[DR_XXH3_HEX];
     bool trains_text_encoder; /* at least one step does */
     int64_t n_truncated;      /* captions cut so far */

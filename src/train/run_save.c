@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "train/lora_save.h"
 #include "train/metadata.h"
-#include "train/run_internal.h"
+#include "train/run_facts.h"
 
 #include <string.h>
 
@@ -53,49 +53,11 @@ static dr_modelspec modelspec_of(const dr_run *r)
                           .output_name = c->save.name,
                           .width = c->data.buckets.resolution.w,
                           .height = c->data.buckets.resolution.h,
-                          .min_timestep = -1,
-                          .max_timestep = -1,
+                          .min_timestep = c->min_timestep,
+                          .max_timestep = c->max_timestep,
                           .clip_skip = c->clip_skip > 1 ? c->clip_skip : 0,
                           .time_s = dr_metadata_now(),
                           .texts = c->metadata};
-}
-
-/*
- * How the model was trained. sd-scripts writes such keys into LoRA files only; here are those of
- * them that name no file or folder and do not depend on when and on how many ranks it was.
- */
-static void add_ss(dr_metadata *m, const dr_run *r, int64_t epoch, int64_t global_step)
-{
-    const dr_train_config *c = r->c;
-    const bool trains_text = r->trains_text_encoder;
-    const dr_ss_facts facts = {
-        .output_name = dr_fact_text(c->save.name),
-        .learning_rate = dr_fact_float(c->lr),
-        .text_encoder_lr = trains_text ? dr_fact_float(c->lr_text_encoder) : dr_fact_none(),
-        .unet_lr = dr_fact_float(c->lr),
-        .num_train_images = dr_fact_int(r->dataset.n_train_samples),
-        .num_validation_images = dr_fact_int((int64_t)r->dataset.n_validation_images),
-        .num_reg_images = dr_fact_int(r->dataset.n_reg_reported),
-        .num_epochs = dr_fact_int(dr_run_n_epochs(r)),
-        .gradient_accumulation_steps = dr_fact_int(c->accumulation),
-        .max_train_steps = dr_fact_int(r->n_steps),
-        .lr_warmup_steps = dr_fact_int(r->lr.warmup_steps),
-        .v2 = dr_fact_bool(c->model.v2),
-        .base_model_version =
-            dr_fact_text(dr_base_model_version(c->model.v2, c->model.v_parameterization)),
-        .clip_skip = c->clip_skip > 1 ? dr_fact_int(c->clip_skip) : dr_fact_none(),
-        .max_token_length =
-            c->n_token_rows > 1 ? dr_fact_int(75 * c->n_token_rows) : dr_fact_none(),
-        .cache_latents = dr_fact_bool(c->cache_latents),
-        .seed = dr_fact_int((int64_t)c->seed),
-        .max_grad_norm = dr_fact_float(c->max_grad_norm),
-        .resolution =
-            dr_fact_text(dr_arena_printf(&m->arena, "(%d, %d)", (int)c->data.buckets.resolution.w,
-                                         (int)c->data.buckets.resolution.h)),
-        .total_batch_size = dr_fact_int((int64_t)c->batch_size * r->n_leaves),
-        .steps = dr_fact_int(global_step),
-        .epoch = dr_fact_int(epoch)};
-    dr_metadata_add_ss(m, &facts, false);
 }
 
 /* Writes the network's values, which the host can read. */
@@ -143,8 +105,12 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
     dr_metadata m;
     dr_metadata_init(&m);
     dr_metadata_add_modelspec(&m, &spec);
-    add_ss(&m, r, epoch, global_step);
-    dr_status st = dr_run_show_weights(r, true);
+    dr_ss_facts facts;
+    dr_status st = dr_run_facts(r, &m.arena, epoch, global_step, &facts);
+    if (st == DR_OK) {
+        dr_metadata_add_ss(&m, &facts, r->c->minimal_metadata);
+        st = dr_run_show_weights(r, true);
+    }
     if (st != DR_OK) {
         dr_metadata_deinit(&m);
         return st;

@@ -164,9 +164,10 @@ static dr_status write_facts(const dr_run *r, const char *path)
     dr_str_printf(&s,
                   "{\n  \"current_epoch\": %u,\n  \"current_step\": %lld,\n"
                   "  \"steps_per_epoch\": %u,\n  \"total_steps\": %lld,\n  \"seed\": %lld,\n"
-                  "  \"virtual_shards\": %lld,\n",
+                  "  \"virtual_shards\": %lld,\n  \"schedule_from\": %lld,\n",
                   dr_run_epoch(r), (long long)r->step, r->steps_per_epoch, (long long)r->n_steps,
-                  (long long)r->c->seed, (long long)(r->n_leaves / (uint32_t)r->c->accumulation));
+                  (long long)r->c->seed, (long long)(r->n_leaves / (uint32_t)r->c->accumulation),
+                  (long long)r->lr.first_step);
     dr_str_add(&s, "  \"smooth_loss\": ");
     dr_json_add_double(&s, r->progress.smooth_loss);
     dr_str_add(&s, ",\n");
@@ -274,7 +275,7 @@ static dr_status find_state(dr_run *r)
 }
 
 typedef struct head { /* what all ranks must know before they plan */
-    int64_t found, step, seed, virtual_shards;
+    int64_t found, step, seed, virtual_shards, schedule_from;
 } head;
 
 dr_status dr_run_open_facts(dr_run *r)
@@ -299,6 +300,8 @@ static dr_status read_head(dr_run *r, head *h)
     DR_TRY(dr_json_get_int(r->resume_facts, "current_step", &h->step, NULL));
     DR_TRY(dr_json_get_int(r->resume_facts, "seed", &h->seed, NULL));
     DR_TRY(dr_json_get_int(r->resume_facts, "virtual_shards", &h->virtual_shards, NULL));
+    bool has_schedule = false; /* states of older versions: 0 */
+    DR_TRY(dr_json_get_int(r->resume_facts, "schedule_from", &h->schedule_from, &has_schedule));
     if (h->step < 0 || h->virtual_shards < 1 || h->virtual_shards > 4096) {
         DR_FAIL(DR_FORMAT, "%s: step %lld of %lld virtual shards: the state is damaged", r->resume,
                 (long long)h->step, (long long)h->virtual_shards);
@@ -320,6 +323,7 @@ dr_status dr_run_open_state(dr_run *r)
         return DR_OK;
     }
     r->step = h.step;
+    r->schedule_from = h.schedule_from;
     if (!r->c->seed_given) {
         r->config.seed = (uint64_t)h.seed;
     }

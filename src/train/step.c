@@ -88,6 +88,13 @@ static dr_status run_networks(dr_run *r, dr_context *cx, const dr_leaf_input *in
     return st;
 }
 
+static void drop_modules(dr_run *r, double chance, const dr_leaf *leaf, uint32_t epoch)
+{
+    if (r->net.lora != NULL) {
+        dr_lora_network_draw(r->net.lora, chance, r->c->seed, epoch, leaf->samples[0].sample);
+    }
+}
+
 static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const dr_leaf *leaf,
                           uint32_t epoch, bool text, bool dump, double *loss)
 {
@@ -117,10 +124,12 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     }
     r->data_s += dr_now_s() - t0;
     if (st == DR_OK) {
+        drop_modules(r, r->c->lora != NULL ? r->c->lora->module_dropout : 0.0, leaf, epoch);
         st = run_networks(
             r, cx, &in, &captions,
             &(dr_leaf_options){.train_text_encoder = text, .sink = summed_on_host ? NULL : &sink},
             f, &out);
+        drop_modules(r, 0.0, leaf, epoch);
     }
     dr_leaf_text_free(&captions);
     if (st == DR_OK) {

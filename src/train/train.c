@@ -125,6 +125,30 @@ static int64_t steps_of(double given, int64_t total)
     return (int64_t)(given < 1.0 ? given * (double)total : given);
 }
 
+/* --initial_step and its like: the samples before it are not seen, the schedule starts at 0. */
+static dr_status begin_later(dr_run *r)
+{
+    const dr_train_config *c = r->c;
+    if (c->initial_step == 0 && c->initial_epoch == 0) {
+        return DR_OK;
+    }
+    if (r->resuming) {
+        DR_FAIL(DR_INVALID, "--initial_epoch, --initial_step: the state that --resume goes on from "
+                            "knows its step; leave them out");
+    }
+    const int64_t per_epoch = r->steps_per_epoch;
+    const int64_t step = c->initial_step > 0 ? c->initial_step : (c->initial_epoch - 1) * per_epoch;
+    if (step >= r->n_steps) {
+        DR_FAIL(DR_INVALID,
+                "the run begins after step %lld and ends with step %lld: raise --max_train_steps "
+                "(or --max_train_epochs)",
+                (long long)step, (long long)r->n_steps);
+    }
+    r->step = c->skip_until_initial_step ? step : step / per_epoch * per_epoch;
+    r->schedule_from = r->step;
+    return DR_OK;
+}
+
 /* Steps, epochs, schedule, and the lines of the header that say how they come about. */
 static dr_status plan_steps(dr_run *r)
 {
@@ -150,6 +174,8 @@ static dr_status plan_steps(dr_run *r)
                              .rules = c->lr_rules,
                              .power = c->lr_power,
                              .base_lr = c->lr};
+    DR_TRY(begin_later(r));
+    r->lr.first_step = r->schedule_from;
     dr_str text = {0};
     dr_epoch_arithmetic(&r->dataset, c->batch_size, (uint32_t)shards, (uint32_t)c->accumulation,
                         &text);
@@ -385,6 +411,7 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     r->c = &r->config;
     r->dist = d;
     r->backend = backend;
+    r->started_s = dr_metadata_now();
     dr_arena_init(&r->arena);
     dr_log_keep_warnings(dr_run_wants_report(r) ? &r->warnings : NULL);
     dr_status st = dr_watchdog_start(d);

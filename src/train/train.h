@@ -63,8 +63,13 @@ typedef struct dr_train_config { /* strings outlive the run */
     bool use_safetensors; /* else the source's format, but never torch's */
     dr_dtype save_dtype;  /* of the trained tensors */
     dr_modelspec_texts metadata;
-    const dr_lora_settings *lora; /* trains a LoRA; NULL: the networks themselves */
-    const char *dump_dir;         /* NULL: none */
+    const dr_lora_settings *lora;        /* trains a LoRA; NULL: the networks themselves */
+    const dr_ss_facts *ss;               /* of a LoRA's file: what the options say */
+    int64_t initial_epoch, initial_step; /* where the run begins; 0: not given */
+    bool skip_until_initial_step;        /* else at the start of that epoch */
+    bool minimal_metadata;               /* --no_metadata */
+    int64_t min_timestep, max_timestep;  /* as given; -1: not */
+    const char *dump_dir;                /* NULL: none */
     int64_t dump_steps;
     const char *cache_dir; /* HDF5 latent cache; NULL: none */
     bool cache_latents;

@@ -10,6 +10,7 @@ products. Each case starts from a LoRA file that this script writes (--network_w
 - losses, predictions and the gradient of every factor, in f64; the base gets none
 - AdamW by torch over the groups that sd-scripts makes, fed with the dumped gradients, ten steps
 - the file: its hashes by sd-scripts' rule over safetensors.torch.save, its metadata, diffusers' load_lora_weights
+- every ss_* key and value of a run, and of --no_metadata; --base_weights; --initial_step
 - a fresh LoRA: bounds and moments of down, zeros in up, the same for any ranks
 - 1, 2 and 4 ranks and a resumed run end in the same bytes; torch files
 
@@ -19,6 +20,7 @@ import argparse
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -68,6 +70,7 @@ class Case:
     plus: tuple = (0.0, 0.0)  # ratio of the U-Net, of the text encoder
     weights: list = None      # of the rate, by block
     seed: int = 1
+    module_dropout: bool = False
     mixed_alphas: bool = False  # diffusers 0.38 loses those of attention in sd-scripts' names: its own names then
     steps: int = STEPS
 
@@ -95,6 +98,7 @@ CASES = [
          network_args=("conv_dim=2", "conv_alpha=1.5"),
          flags=("--network_train_unet_only", "--gradient_checkpointing"),
          reference=dict(conv_dim=2, conv_alpha=1.5, parts=("unet",))),
+    Case("sd1, module dropout", network_args=("module_dropout=0.4",), module_dropout=True),
     Case("sd1 odd, text encoder only, clip skip 2", model="sd1-odd", data="captions", clip_skip=2,
          flags=("--network_train_text_encoder_only",), reference=dict(parts=("te",))),
     Case("sd1 wide, blocks, rates by block, LoRA+, launched ranks", model="sd1-wide", ranks=2, launcher="launch",
@@ -120,7 +124,7 @@ class Replay:
 
     def __init__(self, place, case):
         self.case = case
-        self.bases = base_models(place, case)
+        self.bases, self.n_left_out = base_models(place, case), 0
         self.network = lora_reference.Network(*self.bases, dim=case.dim, alpha=case.alpha, **case.reference)
         generator = torch.Generator().manual_seed(case.seed)
         for m in self.network.modules():
@@ -156,7 +160,7 @@ class Replay:
         ids = {id(p) for g in self.optimizer.param_groups for p in g["params"]}
         return {k for k, p in self.factors.items() if id(p) in ids}
 
-    def models(self, dtype, factors):
+    def models(self, dtype, factors, left_out=()):
         """Copies of the networks in dtype with the LoRA on them."""
         unet = UNet2DConditionModel.from_config(self.bases[0].config).to(dtype)
         unet.load_state_dict(self.bases[0].state_dict())
@@ -165,13 +169,17 @@ class Replay:
         for model, modules in ((unet, self.network.unet), (text_encoder, self.network.text)):
             model.requires_grad_(False)
             for m in modules:
-                m.attach(model, factors)
+                if m.name not in left_out:
+                    m.attach(model, factors)
         return unet, text_encoder
 
     def compute(self, dump):
         """The step in f64: ({what: relative error}, {name: gradient})."""
         factors = {k: v.detach().double().requires_grad_(True) for k, v in self.factors.items()}
-        unet, text_encoder = self.models(torch.float64, factors)
+        left_out = [m.name for m in self.network.modules() if self.case.module_dropout and not any(
+            dump.grads[f"{m.name}.lora_{side}.weight"].any() for side in ("down", "up"))]
+        self.n_left_out += len(left_out)
+        unet, text_encoder = self.models(torch.float64, factors, left_out)
         errors, total = {}, 0.0
         for g in dump.groups:
             states = text_states(text_encoder, g["input_ids"], self.case.clip_skip)
@@ -218,6 +226,9 @@ def check_steps(score, replay, dumps):
     grad_errors.sort(reverse=True)
     listed = "".join(f"\n           {e:.2e} {name}" for e, name in grad_errors[:3])
     score.check("gradients are there for exactly the trained factors", names_good)
+    if replay.case.module_dropout:  # those whose gradients are all zero: without them the networks agree
+        share = replay.n_left_out / (len(COMPUTED) * len(replay.network.modules()))
+        score.check("0.4 of the modules are left out of a batch", 0.25 < share < 0.55, f"{share:.2f}")
     score.at_most(f"worst of {len(grad_errors)} gradients", grad_errors[0][0], GRADIENT_LIMIT, listed)
     score.at_most("gradients that are zero, of the whole norm", noise, 1e-6)
 
@@ -331,6 +342,109 @@ def check_forms(score, place):
                 all(torch.equal(v, saved[k]) for k, v in same.items()))
 
 
+PLAIN = {  # ss_* of a run that says nothing of them; sd-scripts' str() of its arguments
+    "None": "lr_warmup network_dropout clip_skip max_token_length noise_offset multires_noise_iterations unet_lr "
+            "adaptive_noise_scale face_crop_aug_range min_snr_gamma scale_weight_norms ip_noise_gamma validation_seed "
+            "max_validation_steps validate_every_n_epochs validate_every_n_steps resize_interpolation",
+    "False": "gradient_checkpointing full_fp16 v2 cache_latents lowram zero_terminal_snr debiased_estimation "
+             "noise_offset_random_strength ip_noise_gamma_random_strength fp8_base fp8_base_unet color_aug flip_aug "
+             "random_crop shuffle_caption bucket_no_upscale",
+    "0": "num_validation_images lr_warmup_steps caption_dropout_every_n_epochs keep_tokens",
+    "0.0": "caption_dropout_rate caption_tag_dropout_rate validation_split",
+    "1.0": "max_grad_norm prior_loss_weight huber_scale",
+    "0.1": "huber_c", "0.3": "multires_noise_discount", "snr": "huber_schedule", "l2": "loss_type",
+    "constant": "lr_scheduler", "no": "mixed_precision", "networks.lora": "network_module",
+    "(unknown)": "sd_scripts_commit_hash", "torch.optim.adamw.AdamW(weight_decay=0.1,eps=1e-7)": "optimizer",
+}
+
+
+def check_metadata(score, place):
+    case = Case("metadata", data="reg", seed=51, steps=4, dim=8, alpha=4.0, network_args=("conv_dim=2",),
+                flags=("--enable_bucket", "--min_bucket_reso=64", "--max_bucket_reso=128", "--clip_skip=1",
+                       "--training_comment=h\u00e9llo, \u732b", "--optimizer_args", "weight_decay=0.1", "eps=1e-7",
+                       f"--reg_data_dir={place.data['reg'][1]}"))
+    os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
+    try:
+        out, _ = place.train("metadata", case)
+        minimal, _ = place.train("metadata minimal", case, ("--no_metadata",))
+    finally:
+        del os.environ["SOURCE_DATE_EPOCH"]
+    path = os.path.join(out, "lora.safetensors")
+    _, got = open_file(path)
+    want = {f"ss_{name}": value for value, names in PLAIN.items() for name in names.split()}
+    want.pop("ss_lr_warmup")
+    model = place.models[case.model]
+    want.update({
+        "ss_training_started_at": "1700000000.0", "ss_training_finished_at": "1700000000.0",
+        "ss_output_name": "lora", "ss_learning_rate": "2e-06", "ss_unet_lr": "0.001", "ss_text_encoder_lr": "0.0005",
+        "ss_num_train_images": "3", "ss_num_reg_images": "4", "ss_num_batches_per_epoch": "3", "ss_num_epochs": "2",
+        "ss_gradient_accumulation_steps": "1", "ss_max_train_steps": "4", "ss_network_dim": "8",
+        "ss_network_alpha": "4.0", "ss_base_model_version": "sd_v1", "ss_clip_skip": "1", "ss_seed": "51",
+        "ss_training_comment": "h\u00e9llo, \u732b", "ss_batch_size_per_device": "2", "ss_total_batch_size": "2",
+        "ss_resolution": "(64, 64)", "ss_enable_bucket": "True", "ss_min_bucket_reso": "64",
+        "ss_max_bucket_reso": "128", "ss_network_args": json.dumps({"conv_dim": "2", "dropout": None}),
+        "ss_dataset_dirs": json.dumps({"1_sks dog": {"n_repeats": 1, "img_count": 3}}),
+        "ss_reg_dataset_dirs": json.dumps({"1_dog": {"n_repeats": 1, "img_count": 4}}),
+        "ss_sd_model_name": os.path.basename(model), "ss_sd_model_hash": "IsADirectory",
+        "ss_new_sd_model_hash": "IsADirectory", "ss_steps": "4", "ss_epoch": "2",
+    })
+    open_values = {"ss_session_id", "ss_tag_frequency", "ss_bucket_info"}
+    keys = {k for k in got if k.startswith("ss_")}
+    score.check(f"{len(keys)} ss_ keys are sd-scripts'", keys == want.keys() | open_values,
+                " ".join(sorted(keys ^ (want.keys() | open_values))))
+    wrong = [f"{k}={got.get(k)!r}, not {v!r}" for k, v in want.items() if got.get(k) != v]
+    score.check("their values are str() of its arguments", not wrong, "; ".join(wrong[:5]))
+    tags = json.loads(got["ss_tag_frequency"])
+    score.check("ss_tag_frequency: JSON by folder", tags.keys() == {"1_sks dog", "1_dog"} and
+                all(isinstance(n, int) for t in tags.values() for n in t.values()), str(tags)[:80])
+    info = json.loads(got["ss_bucket_info"])
+    score.check("ss_bucket_info", sum(b["count"] for b in info["buckets"].values()) == 6 and
+                info["mean_img_ar_error"] >= 0, str(info)[:80])
+    spec = {"sai_model_spec": "1.0.1", "architecture": "stable-diffusion-v1/lora", "implementation": "diffusers",
+            "title": "lora", "resolution": "64x64", "prediction_type": "epsilon", "encoder_layer": None}
+    score.check("modelspec.* keys", all(got.get(f"modelspec.{k}") == v for k, v in spec.items()), str(got.get("modelspec.date")))
+    _, small = open_file(os.path.join(minimal, "lora.safetensors"))
+    score.check("--no_metadata keeps six", {k for k in small if k.startswith("ss_")} == {
+        "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args"})
+
+
+def check_base_weights(score, place):
+    """A LoRA merged into the model first, half of it; the run itself starts from another one."""
+    case = Case("base weights", model="sd1-wide", seed=61, steps=2)
+    first, replay = Replay(place, case), Replay(place, dataclasses.replace(case, seed=62))
+    paths = []
+    for i, r in enumerate((first, replay)):
+        paths.append(os.path.join(place.folder, f"base-{i}.safetensors"))
+        safetensors.torch.save_file(r.network.state(), paths[-1])
+    for model, modules in zip(replay.bases, (first.network.unet, first.network.text)):
+        for m in modules:
+            weight = model.get_submodule(m.path).weight.data
+            weight += (0.5 * m.alpha / m.rank * (m.up.flatten(1) @ m.down.flatten(1))).reshape(weight.shape)
+    _, dump_folder = place.train("base weights", case, (f"--network_weights={paths[1]}", f"--base_weights={paths[0]}",
+                                                        "--base_weights_multiplier=0.5"))
+    errors, grads = replay.compute(Dump(dump_folder, 1))
+    for key, value in errors.items():
+        score.at_most(f"--base_weights x 0.5: {key}", value, 1e-5)
+    worst = gradient_errors(Dump(dump_folder, 1).grads, grads)[0][0]
+    score.at_most("worst gradient", worst[0], GRADIENT_LIMIT, f" {worst[1]}")
+
+
+def check_initial(score, place):
+    """--initial_step: the samples of that step on, with the schedule from its start."""
+    case = Case("initial", data="shapes", seed=71, steps=30, flags=("--lr_scheduler=linear",))
+    start = Replay(place, case)
+    path = os.path.join(place.folder, "initial.safetensors")
+    safetensors.torch.save_file(start.network.state(), path)
+    _, whole = place.train("initial whole", case, (f"--network_weights={path}",))
+    for name, extra, first in (("skipping", ("--initial_step=5", "--skip_until_initial_step"), 6),):
+        _, dump = place.train(f"initial {name}", case, (f"--network_weights={path}", *extra))
+        a, b = Dump(whole, first), Dump(dump, first)
+        score.check(f"--initial_step {name}: step {first} has the samples of the whole run",
+                    a.keys == b.keys and all(torch.equal(x["noise"], y["noise"]) for x, y in zip(a.groups, b.groups)))
+        score.check("the schedule begins there", abs(b.number("lr_unet") / Dump(whole, 1).number("lr_unet") - 1) < 1e-9)
+        score.check("nothing before it was trained", not os.path.exists(os.path.join(dump, "step-000001-rank0.safetensors")))
+
+
 def check_start(score, place):
     """A fresh LoRA, by one step that does not move it."""
     case = Case("start", model="sd1-wide", seed=31, unet_lr=1e-30, text_lr=1e-30, steps=1)
@@ -352,7 +466,8 @@ def check_start(score, place):
 
 
 def check_laws(score, place):
-    base = Case("laws", data="shapes", seed=41, steps=4, flags=("--shuffle_caption", "--virtual_shards=4"))
+    base = Case("laws", data="shapes", seed=41, steps=4, network_args=("module_dropout=0.3",),
+                flags=("--shuffle_caption", "--virtual_shards=4"))
 
     def result(name, extra=(), ranks=None):
         out, _ = place.train(name, base, extra, ranks)
@@ -388,7 +503,8 @@ def run_all(score, place, only):
         if wanted(case.name):
             with score.section(case.name):
                 run_case(score, place, case)
-    for name, check in (("forms", check_forms), ("start", check_start), ("laws", check_laws)):
+    for name, check in (("forms", check_forms), ("start", check_start), ("metadata", check_metadata),
+                        ("base weights", check_base_weights), ("initial", check_initial), ("laws", check_laws)):
         if wanted(name):
             with score.section(name):
                 check(score, place)
@@ -397,7 +513,7 @@ def run_all(score, place, only):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
-    parser.add_argument("--only", help="cases whose name holds this text; also forms, start, laws")
+    parser.add_argument("--only", help="cases whose name holds this text; also forms, start, metadata, base weights, initial, laws")
     parser.add_argument("--keep", help="folder for models, pictures and results, kept")
     args = parser.parse_args()
     torch.set_num_threads(2)
