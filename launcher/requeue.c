@@ -24,7 +24,8 @@ bool dr_requeue(const char *job)
     }
     (void)snprintf(line, sizeof line, "scontrol show job -o %s 2>&1 </dev/null", job);
     bool known = run(line, text, sizeof text);
-    if (known && strstr(text, "JobState=CANCELLED") != NULL) {
+    /* a cancelled job is COMPLETING as long as its processes are here */
+    if (known && strstr(text, "JobState=RUNNING ") == NULL) {
         (void)fprintf(stderr, "dreamrun: job %s was cancelled: it stays out of the queue\n", job);
         return false;
     }

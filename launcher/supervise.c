@@ -110,12 +110,15 @@ typedef struct attempt {
     int signals, output; /* signalfd; what the command prints, -1: not ours or closed */
     bool over;           /* the command has ended                                     */
     double started_s;
+    double asked_s;   /* when it was first asked to stop                              */
     double stop_by_s; /* ranks are killed then; 0: nothing asked for it               */
     double kill_by_s; /* the command is killed then; 0: nothing asked for it          */
 } attempt;
 
 static const double end_s = 0.3;  /* from the first failure to the end of the other ranks */
 static const double reap_s = 1.0; /* from the ranks' end to the command's                 */
+static const double same_s = 0.5; /* requests to stop that lie closer together are one: scancel's
+                                     reaches the ranks and this process, as base/stop.h      */
 
 static void kill_ranks(attempt *a)
 {
@@ -138,6 +141,9 @@ static void ask_to_stop(attempt *a)
 static void take_stop(attempt *a, int sig)
 {
     bool saves = (a->o->save_signals >> (unsigned)sig & 1U) != 0;
+    if (a->r->signal != 0 && dr_now_s() < a->asked_s + same_s) {
+        return;
+    }
     if (a->r->signal != 0 || !saves) {
         a->r->killed = true;
         a->r->signal = a->r->signal != 0 ? a->r->signal : sig;
@@ -145,6 +151,7 @@ static void take_stop(attempt *a, int sig)
         return;
     }
     a->r->signal = sig;
+    a->asked_s = dr_now_s();
     a->stop_by_s = dr_now_s() + a->o->grace_s;
     ask_to_stop(a);
 }

@@ -24,13 +24,23 @@ static void describe_job(const dr_launch_plan *p, dr_str *out)
 /* --- ends ---------------------------------------------------------------------------------------
  */
 
+static bool all_ended_with(const dr_ranks *ranks, int code)
+{
+    bool all = ranks->n_ended == ranks->n && ranks->first_failed < 0;
+    for (int i = 0; i < ranks->n; i++) {
+        all = all && ranks->at[i].code == code;
+    }
+    return all;
+}
+
 static void say_stopped(const dr_launch_plan *p, const dr_ranks *ranks, const dr_supervised *r,
                         dr_attempt_end *out)
 {
     const int saved = dr_status_exit_code(DR_CANCELLED);
-    bool all_saved = ranks->n_ended == ranks->n && ranks->first_failed < 0;
-    for (int i = 0; i < ranks->n; i++) {
-        all_saved = all_saved && ranks->at[i].code == saved;
+    const bool all_saved = all_ended_with(ranks, saved);
+    if (all_ended_with(ranks, 0)) { /* the last step was done already */
+        out->code = 0;
+        return;
     }
     out->code = all_saved ? saved : 128 + r->signal;
     describe_job(p, &out->text);

@@ -93,9 +93,19 @@ per_node() {
     holds out 'without PMIx they cannot find each other'
 }
 
+# slow FIRST LAST: an --inject that makes these steps take a second each, so that there is time for something to
+# happen on a fast machine too.
+slow() {
+    local i list=
+    for ((i = $1; i <= $2; i++)); do
+        list+="delay:step=$i,seconds=1;"
+    done
+    printf '%s' "${list%;}"
+}
+
 preempted() {
     local job other
-    job=$(submit_job -- --max_train_steps 14)
+    job=$(submit_job -- --max_train_steps 14 --inject "$(slow 4 12)")
     wait_for 'three steps' 60 has_steps_in "dreamrun-$job.out" 3
     other=$(slurm sbatch --parsable -p high -N 3 --exclusive -o other.out --wrap 'sleep 1')
     reaches "$other" COMPLETED 40
@@ -109,7 +119,7 @@ preempted() {
 
 time_is_up() {
     local job
-    job=$(submit_job --time 1 --lead 55 -- --max_train_steps 120)
+    job=$(submit_job --time 1 --lead 55 -- --max_train_steps 100000)
     wait_for 'the requeue' 70 grep -qsF "goes back into the queue" "dreamrun-$job.out"
     holds "dreamrun-$job.out" 'was stopped by SIGUSR1'
     slurm scancel "$job"
@@ -118,7 +128,8 @@ time_is_up() {
 
 node_lost() {
     local job
-    job=$(submit_job -- --max_train_steps 14 --save_state --save_every_n_steps 2 --save_last_n_steps 2)
+    job=$(submit_job -- --max_train_steps 14 --save_state --save_every_n_steps 2 --save_last_n_steps 2 \
+        --inject "$(slow 6 12)")
     wait_for 'five steps' 60 has_steps_in "dreamrun-$job.out" 5
     node_kill n2
     wait_for 'the restart' 25 grep -qF 'starting again (attempt 2) with 2 ranks' "dreamrun-$job.out"
@@ -137,6 +148,7 @@ cancelled() {
     reaches "$job" CANCELLED 20
     lacks "dreamrun-$job.out" 'goes back into the queue'
     wait_for 'the end of all ranks' 10 none_left
+    holds "dreamrun-$job.out" 'was stopped by SIGTERM; its state is saved'
 }
 
 check 'layout in an allocation; a killed rank comes back' layout

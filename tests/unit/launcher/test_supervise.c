@@ -88,11 +88,23 @@ static void second_request_kills_at_once(void **state)
 {
     (void)state;
     dr_supervised r;
-    (void)signal_later(SIGTERM, 300, 2);
+    (void)signal_later(SIGTERM, 800, 2);
     double begin = dr_now_s();
     assert_ok(shell("trap '' USR1; while :; do sleep 0.05; done", 60.0, &r));
     assert_true(r.killed);
     assert_at_most(dr_now_s() - begin, 10.0); /* well below the grace time */
+}
+
+/* scancel's request reaches this process twice: from Slurm, and from the ranks that got it as well.
+ */
+static void close_requests_are_one(void **state)
+{
+    (void)state;
+    dr_supervised r;
+    (void)signal_later(SIGTERM, 100, 2);
+    assert_ok(shell("trap 'sleep 1; exit 7' USR1; while :; do sleep 0.05; done", 20.0, &r));
+    assert_int_equal(r.exit_code, 7);
+    assert_false(r.killed);
 }
 
 static bool is_running(long pid)
@@ -149,6 +161,7 @@ int main(void)
         cmocka_unit_test(stop_request_is_passed_on_as_usr1),
         cmocka_unit_test(deaf_command_is_killed_after_the_grace_time),
         cmocka_unit_test(second_request_kills_at_once),
+        cmocka_unit_test(close_requests_are_one),
         cmocka_unit_test(nothing_outlives_the_command),
         cmocka_unit_test(machine_has_cores_and_programs),
     };
