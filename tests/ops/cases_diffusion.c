@@ -56,6 +56,7 @@ static const dr_grid_case masked = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = 1};
 static const dr_grid_case l1 = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = DR_LOSS_L1 << 1};
 static const dr_grid_case huber = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = DR_LOSS_HUBER << 1 | 1};
 static const dr_grid_case smooth = {.n = 3, .h = 7, .w = 5, .c = 4, .c2 = DR_LOSS_SMOOTH_L1 << 1};
+static const dr_grid_case elements = {.n = 70001, .h = 1, .w = 1, .c = 1};
 static const dr_grid_case variant = {.n = 2, .h = 3, .w = 3, .c = 4, .variant = true};
 
 #define SIZES(op, body, what)                                                                      \
@@ -66,6 +67,7 @@ static const dr_grid_case variant = {.n = 2, .h = 3, .w = 3, .c = 4, .variant = 
 
 static const dr_op_scenario scenarios[] = {
     SIZES(DR_OP_mix, dr_case_mix, "in place"),
+    {DR_OP_mix, "samples of one element", dr_case_mix, &elements},
     SIZES(DR_OP_mse, dr_case_mse, "without dpred"),
     {DR_OP_mse, "masked", dr_case_mse, &masked},
     {DR_OP_mse, "l1", dr_case_mse, &l1},

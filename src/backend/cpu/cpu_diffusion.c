@@ -2,13 +2,17 @@
 
 #include <math.h>
 
-/* These run over latents: tens of thousands of elements. A task is one sample. */
+/* These run over latents, tens of thousands of elements, where a task is one sample; mix also over
+ * the many samples of one element that products of elements are. */
 
-static void mix_task(const void *job, int64_t n, int thread)
+static int64_t mix_samples_per_task(const dr_mix_args *m)
 {
-    (void)thread;
-    const dr_mix_args *m = job;
     const int64_t count = dr_numel(m->x) / m->x->dim[0];
+    return count < DR_CPU_CHUNK ? DR_CPU_CHUNK / (count > 0 ? count : 1) : 1;
+}
+
+static void mix_sample(const dr_mix_args *m, int64_t n, int64_t count)
+{
     const float a = ((const float *)m->a->data)[n];
     const float b = ((const float *)m->b->data)[n];
     const float *x = (const float *)m->x->data + n * count;
@@ -20,9 +24,38 @@ static void mix_task(const void *job, int64_t n, int thread)
     }
 }
 
+static void mix_elements(const dr_mix_args *m, int64_t first, int64_t end)
+{
+    const float *a = m->a->data;
+    const float *b = m->b->data;
+    const float *x = m->x->data;
+    const float *z = m->z->data;
+    float *y = m->y->data;
+#pragma omp simd
+    for (int64_t n = first; n < end; n++) {
+        y[n] = a[n] * x[n] + b[n] * z[n];
+    }
+}
+
+static void mix_task(const void *job, int64_t i, int thread)
+{
+    (void)thread;
+    const dr_mix_args *m = job;
+    const int64_t count = dr_numel(m->x) / m->x->dim[0];
+    const int64_t per_task = mix_samples_per_task(m);
+    const int64_t end = dr_cpu_min((i + 1) * per_task, m->x->dim[0]);
+    if (count == 1) {
+        mix_elements(m, i * per_task, end);
+        return;
+    }
+    for (int64_t n = i * per_task; n < end; n++) {
+        mix_sample(m, n, count);
+    }
+}
+
 dr_status dr_cpu_mix(dr_context *cx, const dr_mix_args *a)
 {
-    dr_cpu_run(cx, a->x->dim[0], mix_task, a);
+    dr_cpu_run(cx, dr_cpu_ceil_div(a->x->dim[0], mix_samples_per_task(a)), mix_task, a);
     return DR_OK;
 }
 
