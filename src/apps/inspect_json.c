@@ -53,7 +53,7 @@ static void add_tensors(dr_str *s, const dr_tensor_file *file)
     dr_str_add(s, "]");
 }
 
-static void add_lora(dr_str *s, const dr_lora_facts *f)
+static void add_lora(dr_str *s, const dr_lora_facts *f, size_t n_zero)
 {
     dr_str_add(s, ", \"lora\": {\"method\": ");
     dr_json_add_string(s, f->method);
@@ -73,6 +73,7 @@ static void add_lora(dr_str *s, const dr_lora_facts *f)
     dr_str_printf(s, ", \"has_alpha\": %s, \"doubled_prefix\": %s", f->has_alpha ? "true" : "false",
                   f->doubled_prefix ? "true" : "false");
     add_int(s, "embeddings", f->embeddings);
+    add_int(s, "zero_modules", (int64_t)n_zero);
     dr_str_add(s, "}");
 }
 
@@ -133,7 +134,7 @@ static void add_contents(dr_str *s, const dr_inspect_file *f, bool tensors)
         add_strings(s, "unknown_tensors", &f->unknown);
     }
     if (f->is_lora) {
-        add_lora(s, &f->lora);
+        add_lora(s, &f->lora, f->lora_zero);
     }
     add_known(s, f);
     if (f->hashes.sha256[0] != '\0') {

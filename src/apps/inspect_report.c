@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "train/lora_file.h"
 #include "train/model_file.h"
 
 #include <stdlib.h>
@@ -49,6 +50,23 @@ static bool is_schedule(const char *name)
     return false;
 }
 
+/* Kinds that cannot be read have no modules to look at. */
+static void count_zero_modules(dr_inspect_file *r)
+{
+    dr_lora_file *f = NULL;
+    const dr_lora_module *first = NULL;
+    if (dr_lora_file_open_quiet(&f, r->path) != DR_OK ||
+        dr_lora_file_count_zero(f, &r->lora_zero, &first) != DR_OK) {
+        dr_error_clear();
+        r->lora_zero = 0;
+    } else if (first != NULL) {
+        dr_str name = {0};
+        dr_str_add(&name, first->source);
+        r->first_zero = name.data;
+    }
+    dr_lora_file_close(f);
+}
+
 static void measure(dr_inspect_file *r)
 {
     for (int i = 0; i < DR_INSPECT_PARTS; i++) {
@@ -68,6 +86,9 @@ static void measure(dr_inspect_file *r)
     r->kind = dr_model_kind_of(r->file);
     r->single = r->part[DR_INSPECT_PARTS - 1].tensors < r->total.tensors;
     r->is_lora = r->kind == DR_KIND_LORA && dr_lora_facts_read(&r->lora, r->file);
+    if (r->is_lora) {
+        count_zero_modules(r);
+    }
     for (size_t i = 0; r->single && i < dr_tensor_file_count(r->file); i++) {
         const char *name = dr_tensor_file_at(r->file, i)->name;
         bool listed = is_schedule(name);
@@ -258,6 +279,7 @@ void dr_inspect_free(dr_inspect_report *r)
         dr_strv_free(&r->files[i].unknown);
         free(r->files[i].path);
         free(r->files[i].problem);
+        free(r->files[i].first_zero);
     }
     free(r->files);
     *r = (dr_inspect_report){0};

@@ -36,7 +36,9 @@ typedef struct dr_inspect_file {
     bool single; /* a checkpoint with several parts in one file */
     bool is_lora;
     dr_lora_facts lora;
-    dr_strv unknown; /* names of a checkpoint that belong to no part and to no noise schedule */
+    size_t lora_zero; /* its modules that change nothing, because a factor is all zero */
+    char *first_zero; /* one of them; NULL: none */
+    dr_strv unknown;  /* names of a checkpoint that belong to no part and to no noise schedule */
     dr_inspect_hashes hashes;    /* with --hash */
     const dr_known_model *known; /* by hash */
     bool same_size[64];          /* known models of the file's size; NULL hash only */

@@ -163,6 +163,12 @@ static void add_file(dr_str *s, const dr_inspect_file *f, bool tensors)
     }
     if (f->is_lora) {
         add_lora(s, &f->lora);
+        if (f->lora_zero > 0) {
+            dr_str_printf(s,
+                          "  %zu of the modules are all zero in a factor and change nothing; the "
+                          "first is %s\n",
+                          f->lora_zero, f->first_zero);
+        }
     }
     add_known(s, f);
     add_hashes(s, f);

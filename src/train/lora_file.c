@@ -16,6 +16,7 @@ struct dr_lora_file {
     dr_lora_facts facts;
     dr_lora_module *at;
     size_t n, cap;
+    bool quiet; /* nothing is warned of */
 };
 
 /* ---- modules from tensors ------------------------------------------------------------------ */
@@ -94,7 +95,7 @@ static dr_status add_tensors(dr_lora_file *f)
             others++;
         }
     }
-    if (others > 0) {
+    if (others > 0 && !f->quiet) {
         dr_warn("%s: %zu tensor(s) belong to no module and are left out, the first is %s",
                 dr_tensor_file_path(f->tensors), others, first);
     }
@@ -388,11 +389,11 @@ static dr_status read_peft_file(dr_lora_file *f, const char *path)
     char *dir = dr_arena_strndup(&f->arena, path, (size_t)(dr_path_base(path) - path));
     char *config = dr_path_join(dir[0] != '\0' ? dir : ".", "adapter_config.json");
     dr_status st = DR_OK;
-    if (!dr_path_exists(config)) {
+    if (!dr_path_exists(config) && !f->quiet) {
         dr_warn("%s: there is no adapter_config.json beside it, which would tell lora_alpha; the "
                 "rank is taken for it",
                 path);
-    } else {
+    } else if (dr_path_exists(config)) {
         st = dr_json_open(&d, config);
     }
     if (d != NULL) {
@@ -448,25 +449,26 @@ static dr_status fill(dr_lora_file *f, const char *path)
     }
     DR_TRY(read_peft(f, path));
     qsort(f->at, f->n, sizeof *f->at, by_name);
-    if (f->facts.doubled_prefix) {
+    if (f->facts.doubled_prefix && !f->quiet) {
         dr_warn("%s: the prefixes of its names are doubled (%s), a converter's mistake; they are "
                 "read without the second one",
                 path, f->at[0].source);
     }
-    if (f->facts.embeddings > 0) {
+    if (f->facts.embeddings > 0 && !f->quiet) {
         dr_warn("%s: holds %lld token embedding(s), which are not used", path,
                 (long long)f->facts.embeddings);
     }
     return DR_OK;
 }
 
-dr_status dr_lora_file_open(dr_lora_file **out, const char *path)
+static dr_status open_file(dr_lora_file **out, const char *path, bool quiet)
 {
     dr_tensor_file *tensors = NULL;
     *out = NULL;
     DR_TRY(dr_tensor_file_open(&tensors, path));
     dr_lora_file *f = dr_xcalloc(1, sizeof *f);
     f->tensors = tensors;
+    f->quiet = quiet;
     dr_arena_init(&f->arena);
     const dr_status st = fill(f, path);
     if (st != DR_OK) {
@@ -475,6 +477,16 @@ dr_status dr_lora_file_open(dr_lora_file **out, const char *path)
     }
     *out = f;
     return DR_OK;
+}
+
+dr_status dr_lora_file_open(dr_lora_file **out, const char *path)
+{
+    return open_file(out, path, false);
+}
+
+dr_status dr_lora_file_open_quiet(dr_lora_file **out, const char *path)
+{
+    return open_file(out, path, true);
 }
 
 void dr_lora_file_close(dr_lora_file *f)

@@ -69,6 +69,8 @@ typedef struct dr_lora_file dr_lora_file;
  * be read, by name), those of dr_tensor_file_open. On error *out is NULL.
  */
 DR_MUST_USE dr_status dr_lora_file_open(dr_lora_file **out, const char *path);
+/* The same without warnings, for those who tell of these things themselves. */
+DR_MUST_USE dr_status dr_lora_file_open_quiet(dr_lora_file **out, const char *path);
 void dr_lora_file_close(dr_lora_file *f); /* NULL is fine */
 
 /* Modules, sorted by name. */

@@ -18,6 +18,9 @@ expect 0 'modules: U-Net 1, text encoder 1' "$tools" inspect kohya.safetensors
 expect 0 'rank 8 to 16, alpha 4 to 16' "$tools" inspect kohya.safetensors
 expect 0 'metadata "ss_network_dim": "8"' "$tools" inspect kohya.safetensors
 expect 0 '"a \u001b[31m name"' "$tools" inspect kohya.safetensors
+expect 0 '2 of the modules are all zero in a factor and change nothing; the first is lora_te_text' "$tools" \
+    inspect kohya.safetensors
+expect 0 '"zero_modules": 2' "$tools" inspect --json kohya.safetensors
 expect 0 'made for SD 2.x' "$tools" inspect sd2.safetensors
 expect 0 'made for SDXL' "$tools" inspect xl.safetensors
 expect 0 'broken: names begin with the network' "$tools" inspect doubled.safetensors
