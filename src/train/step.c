@@ -265,17 +265,21 @@ static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int6
 {
     double factor = lr_factor(r, global_step);
     int rank = dr_dist_rank(r->dist);
-    return dr_dump_write(r->dump, &(dr_dump_step){.dir = r->c->dump_dir,
-                                                  .step = global_step + 1,
-                                                  .epoch = epoch,
-                                                  .rank = rank,
-                                                  .global_batch = step->n_samples,
-                                                  .lr_unet = r->c->lr * factor,
-                                                  .lr_text_encoder = r->c->lr_text_encoder * factor,
-                                                  .grad_norm = norm,
-                                                  .loss = loss,
-                                                  .loss_scale = r->loss_scale.scale,
-                                                  .gradients = rank == 0 ? &r->net : NULL});
+    const dr_lora_settings *lora = r->c->lora;
+    return dr_dump_write(
+        r->dump,
+        &(dr_dump_step){.dir = r->c->dump_dir,
+                        .step = global_step + 1,
+                        .epoch = epoch,
+                        .rank = rank,
+                        .global_batch = step->n_samples,
+                        .lr_unet = (lora != NULL ? lora->lr_unet : r->c->lr) * factor,
+                        .lr_text_encoder =
+                            (lora != NULL ? lora->lr_text_encoder : r->c->lr_text_encoder) * factor,
+                        .grad_norm = norm,
+                        .loss = loss,
+                        .loss_scale = r->loss_scale.scale,
+                        .gradients = rank == 0 ? &r->net : NULL});
 }
 
 dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step)
