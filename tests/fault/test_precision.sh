@@ -44,6 +44,39 @@ resumed() {
 }
 
 
+# The optimizer inside backward: the same bits, with 16-bit weights too.
+fused() {
+    local all=("$@" --max_grad_norm 0 --train_data_dir "$work/few" --max_train_steps 3)
+    train base "${all[@]}"
+    train out "${all[@]}" --fused_backward_pass
+    same_models base/last out/last
+}
+
+# Regularisation pictures of an absurd weight: gradients overflow fp16, no step touches a weight, the scale
+# halves; alike on two ranks and after a resume.
+overflows() {
+    local all=(--mixed_precision fp16 --reg_data_dir "$data/reg" --prior_loss_weight 1e6 --train_batch_size 6
+        --max_grad_norm 0 --virtual_shards 2 --save_state) file
+    train zero --mixed_precision fp16 --learning_rate 0 --max_train_steps 1
+    train straight "${all[@]}" --max_train_steps 6
+    equal "$(of_steps skipped_steps straight.json)" '1 2 3 4 5 6' 'steps left out'
+    equal "$(of_steps loss_scale straight.json)" '32768.0 16384.0 8192.0 4096.0 2048.0 1024.0' 'loss scale'
+    same_models zero/last straight/last
+    train plain "${all[@]}" --max_train_steps 3 --progress plain
+    holds plain.err 'skipped 3, scale 8192'
+    quiet=1 train out "${all[@]}" --max_train_steps 6 --save_every_n_steps 2 --inject exit:step=4,code=9 ||
+        equal $? 9 'exit code'
+    train out "${all[@]}" --max_train_steps 6 --resume auto
+    for file in model.safetensors optimizer.safetensors train_state.json; do
+        cmp "straight/last-state/$file" "out/last-state/$file"
+    done
+    [ -n "$has_mpirun" ] || skip 'no mpirun'
+    ranks 2 two "${all[@]}" --max_train_steps 6
+    for file in model.safetensors optimizer.safetensors train_state.json; do
+        cmp "straight/last-state/$file" "two/last-state/$file"
+    done
+}
+
 # --- what is saved ---------------------------------------------------------------------------------
 
 dtypes() { # FILE: the types of its tensors
@@ -82,6 +115,12 @@ check 'bf16: resumed = straight' resumed --mixed_precision bf16
 check 'fp16: resumed = straight' resumed --mixed_precision fp16
 check 'full bf16: resumed = straight' resumed --mixed_precision bf16 --full_bf16
 check 'full fp16, AdamW8bit: resumed = straight' resumed --mixed_precision fp16 --full_fp16 --optimizer_type AdamW8bit
+check 'full bf16, Prodigy: resumed = straight' resumed --mixed_precision bf16 --full_bf16 --optimizer_type Prodigy
+check 'full bf16, schedule-free: resumed = straight' \
+    resumed --mixed_precision bf16 --full_bf16 --optimizer_type AdamWScheduleFree
+check 'bf16, optimizer inside backward' fused --mixed_precision bf16
+check 'full bf16, optimizer inside backward' fused --mixed_precision bf16 --full_bf16
+check 'steps that overflow fp16 are left out' overflows
 check 'saved in the type of training' saved_as_trained
 check 'what is refused' refusals
 finish
