@@ -82,10 +82,33 @@ static dr_class_set *classify(const uint32_t *at, size_t n)
     return sets;
 }
 
+static void add_class(dr_class_set *set, unsigned number)
+{
+    set->bits[number / 64] |= UINT64_C(1) << number % 64;
+}
+
+static bool meet(dr_class_set a, dr_class_set b)
+{
+    return ((a.bits[0] & b.bits[0]) | (a.bits[1] & b.bits[1])) != 0;
+}
+
+/* All alternatives are tried only where one of them can begin and go on. */
 static bool is_bad(const dr_class_set *sets, size_t n)
 {
+    dr_class_set alone = {{0, 0}}; /* alternatives of one class */
+    dr_class_set first = {{0, 0}};
+    dr_class_set second = {{0, 0}};
+    for (size_t k = 0; k < dr_text_n_badness; k++) {
+        const dr_pattern *p = &dr_text_badness[k];
+        add_class(p->n == 1 ? &alone : &first, p->classes[0]);
+        if (p->n > 1) {
+            add_class(&second, p->classes[1]);
+        }
+    }
     for (size_t i = 0; i < n; i++) {
-        if (match_at(dr_text_badness, dr_text_n_badness, sets, n, i) > 0) {
+        bool pair = i + 1 < n && meet(sets[i], first) && meet(sets[i + 1], second);
+        if ((pair || meet(sets[i], alone)) &&
+            match_at(dr_text_badness, dr_text_n_badness, sets, n, i) > 0) {
             return true;
         }
     }
