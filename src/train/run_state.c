@@ -8,6 +8,7 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "io/xxh3.h"
+#include "train/device_numbers.h"
 #include "train/run_alarms.h"
 
 #include <stdlib.h>
@@ -114,6 +115,22 @@ typedef struct blobs_job {
     const dr_optimizer *optimizer;
 } blobs_job;
 
+/* A piece of a blob, on the host. */
+static dr_status check_piece(const dr_optim_blob *blob, void *piece, size_t bytes)
+{
+    const int64_t n = (int64_t)(bytes / dr_dtype_size(blob->dtype));
+    const dr_tensor t = dr_tensor_of(piece, blob->dtype, 1, &n);
+    int64_t bad;
+    DR_TRY(dr_first_not_finite(&dr_host_device, &t, &bad));
+    if (bad >= 0) {
+        DR_FAIL(DR_NUMERIC,
+                "the optimizer's %s holds NaN or infinity, so no state is saved; what was saved "
+                "before stays (a lower --learning_rate, or --max_grad_norm 1)",
+                blob->name);
+    }
+    return DR_OK;
+}
+
 static dr_status emit_blob(void *user, dr_safetensors_writer *w, size_t i)
 {
     enum { PIECE = 16 << 20 };
@@ -126,6 +143,9 @@ static dr_status emit_blob(void *user, dr_safetensors_writer *w, size_t i)
     for (size_t at = 0; st == DR_OK && at < bytes; at += PIECE) {
         const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
         st = job->device->download(piece, (const unsigned char *)blob.data + at, n);
+        if (st == DR_OK) {
+            st = check_piece(&blob, piece, n);
+        }
         if (st == DR_OK) {
             st = dr_safetensors_writer_write(w, piece, n);
         }

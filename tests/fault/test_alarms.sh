@@ -121,6 +121,51 @@ no_bad_state() {
     nothing_left out
 }
 
+# Gradients of 1e25 are finite, their squares in AdamW's state are not.
+no_bad_optimizer_state() {
+    local got=0 quiet=1
+    train out --reg_data_dir "$data/reg" --prior_loss_weight 1e25 --max_grad_norm 0 --save_state || got=$?
+    cat out.err
+    equal "$got" 76 'exit code'
+    holds out.err 'exp_avg_sq holds NaN or infinity, so no state is saved'
+    equal "$(find out -name '*-state*')" '' 'states'
+    no_leftovers
+}
+
+# fp16: the first step is the loss scale's affair, the second in a row is not.
+fp16() {
+    train once --mixed_precision fp16 --max_train_steps 6 --inject nan:step=4
+    equal "$(of_steps skipped_steps once.json)" '0 0 0 1 1 1' 'skipped steps'
+    ends 76 1 twice --mixed_precision fp16 --max_train_steps 6 --inject 'nan:step=4;nan:step=5'
+    holds twice.err 'error: step 5: the loss is nan'
+    holds twice.err 'the loss scale of fp16 is 32768'
+}
+
+# The same of a LoRA, whose up matrices begin at zero.
+lora() {
+    local run=("$bin/train_network" -- --network_module networks.lora --network_dim 4 --max_train_steps 12)
+    local dead=dead:step=1,param=lora_unet_mid_block_attentions_0_proj_in.lora_up.weight got=0
+    start straight "${run[@]}"
+    start dropped "${run[@]}" --network_args module_dropout=0.9
+    start skipped "${run[@]}" --inject nan:step=8 --nan skip
+    start back "${run[@]}" --inject nan:step=8 --nan rollback --save_state --save_every_n_steps 3 --output_name m
+    cmp skipped/last.safetensors back/m.safetensors || skip_names skipped/last.safetensors back/m.safetensors
+    quiet=1 start dead "${run[@]}" --inject "$dead" || got=$?
+    equal "$got" 76 'exit code'
+    holds dead.err 'unet: lora_unet_mid_block_attentions_0_proj_in.lora_down.weight'
+    holds dead.err '2 never had a gradient'
+}
+
+# The names of the outputs differ, so the headers do; the tensors behind them must not.
+skip_names() {
+    python3 -c '
+import struct, sys
+def tensors(path):
+    data = open(path, "rb").read()
+    return data[8 + struct.unpack("<Q", data[:8])[0]:]
+sys.exit(tensors(sys.argv[1]) != tensors(sys.argv[2]))' "$1" "$2"
+}
+
 # --- dead parameters -----------------------------------------------------------------------------
 
 dead_layer() {
@@ -217,6 +262,9 @@ check '--nan rollback over epochs and a stopped text encoder' far_back
 check '--nan rollback gives up' no_endless_loop
 check '--nan skip gives up' too_many_skips
 check 'no state of weights that are not finite' no_bad_state
+check 'no state of an optimizer that is not finite' no_bad_optimizer_state
+check 'fp16: one overflow, and two in a row' fp16
+check 'alarms of a LoRA' lora
 check 'a dead parameter' dead_layer 1
 check 'a dead parameter on two ranks' dead_layer 2
 check 'dead parameters: short runs, text encoder, warn, off' dead_variants
