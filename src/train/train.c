@@ -149,6 +149,22 @@ static dr_status begin_later(dr_run *r)
     return DR_OK;
 }
 
+/* What other numbers of ranks would make of an epoch; shards that were chosen change nothing. */
+static void say_other_ranks(const dr_run *r)
+{
+    static const uint32_t ranks[] = {1, 2, 4, 8};
+    dr_str text = {0};
+    for (size_t i = 0; r->c->virtual_shards == 0 && i < sizeof ranks / sizeof *ranks; i++) {
+        const uint32_t n_leaves = ranks[i] * (uint32_t)r->c->accumulation;
+        dr_str_printf(&text, "%s%u: %u", i > 0 ? ", " : "steps of an epoch by ranks: ", ranks[i],
+                      dr_steps_per_epoch(&r->dataset, r->c->batch_size, n_leaves));
+    }
+    if (text.len > 0) {
+        dr_info("%s (--max_train_steps counts steps, whatever their size)", dr_str_get(&text));
+    }
+    dr_str_free(&text);
+}
+
 /* Steps, epochs, schedule, and the lines of the header that say how they come about. */
 static dr_status plan_steps(dr_run *r)
 {
@@ -186,6 +202,7 @@ static dr_status plan_steps(dr_run *r)
             (long long)((r->n_steps + r->steps_per_epoch - 1) / r->steps_per_epoch),
             r->steps_per_epoch, dr_dist_world(r->dist), dr_dist_world(r->dist) > 1 ? "s" : "",
             c->threads, c->threads > 1 ? "s" : "", (unsigned long long)c->seed);
+    say_other_ranks(r);
     return dr_lr_schedule_check(&r->lr);
 }
 

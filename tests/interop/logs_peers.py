@@ -177,6 +177,10 @@ def case_ranks(b):
     """Two ranks log once, under a name of the user's, the mean over both."""
     b.train("out2", "--logging_dir", b.path("logs2"), "--log_tracker_name", "mine", "--log_with", "all", ranks=2)
     b.train("out3", "--logging_dir", b.path("logs3"), "--log_with", "tensorboard", "--virtual_shards", "2")
+    one_rank = b.train("out8", "--max_train_steps", "1").stderr
+    foreseen = int(re.search(r"steps of an epoch by ranks: .*\b2: (\d+),", one_rank).group(1))
+    made = sum(1 for r in rows_of(run_folder(b.path("logs2"))) if r["epoch"] == 1 and r.get("of") != "epoch")
+    b.equal("header: steps of an epoch on two ranks, told by one", foreseen, made)
     _, two = compare_scalars(b, "two ranks", run_folder(b.path("logs2")), "mine")
     _, one = compare_scalars(b, "one rank", run_folder(b.path("logs3")), "dreambooth")
     b.equal("two ranks: the losses of one rank with two shards", two["loss"], one["loss"])
