@@ -182,6 +182,8 @@ void dr_look_ahead_destroy(dr_look_ahead *a);
  * nothing is announced. */
 void dr_run_look_ahead(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch, uint32_t step,
                        int64_t global_step);
+/* The schedule's factor in that step; steps that fp16 left out did not move it (as accelerate). */
+double dr_run_lr_factor(const dr_run *r, int64_t global_step);
 /* One optimizer step over the plan's step; global_step counts from 0. */
 DR_MUST_USE dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch,
                                   int64_t global_step);
@@ -213,8 +215,7 @@ DR_MUST_USE dr_status dr_run_check_output(dr_run *r);
 /* Epochs of the run; the epoch (from 1) of the last step done. */
 int64_t dr_run_n_epochs(const dr_run *r);
 uint32_t dr_run_epoch(const dr_run *r);
-/* Collective. After a step: the models and states that are due. A full disk costs that save only.
- */
+/* Collective. After a step: the models and states that are due; a full disk costs one save. */
 DR_MUST_USE dr_status dr_run_save_due(dr_run *r);
 /* Collective. The trained model, and its state if one is wanted. */
 DR_MUST_USE dr_status dr_run_save_last(dr_run *r);

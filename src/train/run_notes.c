@@ -102,7 +102,7 @@ static double mean_loss(const dr_run *r, const char *tag)
 /* The rate of each group under sd-scripts' names. */
 static void note_rates(dr_run *r, int64_t step)
 {
-    const double factor = dr_lr_factor(&r->lr, step - 1);
+    const double factor = dr_run_lr_factor(r, step - 1);
     const bool adapts = dr_optimizer_d(r->optimizer) > 0.0;
     for (size_t i = 0; i < r->n_groups; i++) {
         const bool text = strcmp(r->groups[i].name, "text_encoder") == 0;

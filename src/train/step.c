@@ -222,8 +222,7 @@ static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
     return st;
 }
 
-/* Steps that fp16 left out did not move the schedule, as with accelerate. */
-static double lr_factor(const dr_run *r, int64_t global_step)
+double dr_run_lr_factor(const dr_run *r, int64_t global_step)
 {
     return dr_lr_factor(&r->lr, global_step - r->loss_scale.skipped);
 }
@@ -232,7 +231,7 @@ static double lr_factor(const dr_run *r, int64_t global_step)
 static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool text, double norm)
 {
     const dr_train_config *c = r->c;
-    const double factor = lr_factor(r, global_step);
+    const double factor = dr_run_lr_factor(r, global_step);
     const bool *frozen = dr_run_frozen_groups(r, text);
     double clip = 1.0;
     if (c->max_grad_norm > 0.0 && c->max_grad_norm / (norm + 1e-6) < 1.0) { /* torch's clip */
@@ -263,7 +262,7 @@ static bool scale_takes(const dr_run *r, double loss)
 static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step,
                             double norm, double loss)
 {
-    double factor = lr_factor(r, global_step);
+    double factor = dr_run_lr_factor(r, global_step);
     int rank = dr_dist_rank(r->dist);
     const dr_lora_settings *lora = r->c->lora;
     return dr_dump_write(
