@@ -22,51 +22,20 @@ enum {
 };
 
 static const dr_opt_spec convert_specs[CONVERT_OPTION_COUNT] = {
-    {.name = "to",
-     .programs = 1,
-     .type = DR_OPT_TYPE_CHOICE,
-     .range = "safetensors|ckpt|diffusers_safetensors|diffusers",
-     .unit = "",
-     .reason = "",
-     .help = "Form of the new model, as --save_model_as names it; unset: what the ending of DST "
-             "says (.safetensors, .ckpt), else a Diffusers directory with safetensors."},
-    {.name = "precision",
-     .programs = 1,
-     .type = DR_OPT_TYPE_CHOICE,
-     .range = "float|fp16|bf16",
-     .unit = "",
-     .reason = "",
-     .help = "Precision of U-Net, text encoder and VAE; unset: every tensor keeps its own, bit for "
-             "bit. Other tensors of a single file (EMA, schedules) keep theirs always."},
-    {.name = "vae",
-     .programs = 1,
-     .type = DR_OPT_TYPE_STR,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "VAE to put in, in every form that train_db --vae takes."},
-    {.name = "v2",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLAG,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "The model must be of the SD 2.x family; the tensors show it without the flag."},
-    {.name = "v_parameterization",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLAG,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "Same as --prediction_type v."},
-    {.name = "prediction_type",
-     .programs = 1,
-     .type = DR_OPT_TYPE_CHOICE,
-     .range = "epsilon|v",
-     .unit = "",
-     .reason = "",
-     .help = "What the model predicts, where its files do not tell or are wrong; the new model "
-             "says so."}};
+    DR_TOOL_OPT(to, CHOICE, NULL, "safetensors|ckpt|diffusers_safetensors|diffusers", "",
+                "Form of the new model, as --save_model_as names it; unset: what the ending of DST "
+                "says (.safetensors, .ckpt), else a Diffusers directory with safetensors."),
+    DR_TOOL_OPT(
+        precision, CHOICE, NULL, "float|fp16|bf16", "",
+        "Precision of U-Net, text encoder and VAE; unset: every tensor keeps its own, bit for "
+        "bit. Other tensors of a single file (EMA, schedules) keep theirs always."),
+    DR_TOOL_OPT(vae, STR, NULL, "", "", "VAE to put in, in every form that train_db --vae takes."),
+    DR_TOOL_OPT(v2, FLAG, NULL, "", "",
+                "The model must be of the SD 2.x family; the tensors show it without the flag."),
+    DR_TOOL_OPT(v_parameterization, FLAG, NULL, "", "", "Same as --prediction_type v."),
+    DR_TOOL_OPT(prediction_type, CHOICE, NULL, "epsilon|v", "",
+                "What the model predicts, where its files do not tell or are wrong; the new model "
+                "says so.")};
 
 static const char *const program_names[] = {"dreamrun convert"};
 

@@ -12,30 +12,10 @@
 enum { PICTURES_n, PICTURES_size, PICTURES_seed, PICTURES_OPTION_COUNT };
 
 static const dr_opt_spec pictures_specs[PICTURES_OPTION_COUNT] = {
-    {.name = "n",
-     .programs = 1,
-     .type = DR_OPT_TYPE_INT,
-     .def = "8",
-     .range = "1..1000",
-     .unit = "pictures",
-     .reason = "",
-     .help = "Pictures per folder."},
-    {.name = "size",
-     .programs = 1,
-     .type = DR_OPT_TYPE_INT,
-     .def = "128",
-     .range = "16..4096",
-     .unit = "pixels",
-     .reason = "",
-     .help = "Longer side. One picture in three is square, the others are 4:3 and 3:4."},
-    {.name = "seed",
-     .programs = 1,
-     .type = DR_OPT_TYPE_INT,
-     .def = "1",
-     .range = ">=0",
-     .unit = "",
-     .reason = "",
-     .help = "Same seed, same pictures."}};
+    DR_TOOL_OPT(n, INT, "8", "1..1000", "pictures", "Pictures per folder."),
+    DR_TOOL_OPT(size, INT, "128", "16..4096", "pixels",
+                "Longer side. One picture in three is square, the others are 4:3 and 3:4."),
+    DR_TOOL_OPT(seed, INT, "1", ">=0", "", "Same seed, same pictures.")};
 
 static const char *const program_names[] = {"dreamrun make_pictures"};
 

@@ -30,91 +30,40 @@ enum {
 };
 
 static const dr_opt_spec merge_specs[MERGE_OPTION_COUNT] = {
-    {.name = "sd_model",
-     .programs = 1,
-     .type = DR_OPT_TYPE_STR,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "Model that the LoRAs are put into, in every form that train_db reads; unset: the "
-             "LoRAs become one LoRA."},
-    {.name = "save_to",
-     .programs = 1,
-     .type = DR_OPT_TYPE_STR,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "The new file: a model as .safetensors or .ckpt, with another name a Diffusers "
-             "directory; a LoRA as .safetensors, .ckpt, .pt, .pth or .bin."},
-    {.name = "models",
-     .programs = 1,
-     .type = DR_OPT_TYPE_STRS,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "LoRA files, of any dialect that inspect knows."},
-    {.name = "ratios",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLOATS,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "How much of each LoRA, one number for each file; unset: 1 for all. Negative numbers "
-             "take a LoRA out. A ratio is exact: 0.5 is half of the effect."},
-    {.name = "v2",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLAG,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "The model must be of the SD 2.x family; the tensors show it without the flag. Of "
-             "LoRAs alone: they are for SD 2.x, where their files do not show it."},
-    {.name = "precision",
-     .programs = 1,
-     .type = DR_OPT_TYPE_CHOICE,
-     .range = DR_PRECISION_RANGE,
-     .unit = "",
-     .reason = "",
-     .help = "Weights are rounded to it after each LoRA; the sums themselves are of floats. Unset: "
-             "not rounded before they are saved."},
-    {.name = "save_precision",
-     .programs = 1,
-     .type = DR_OPT_TYPE_CHOICE,
-     .range = DR_PRECISION_RANGE,
-     .unit = "",
-     .reason = "",
-     .help = "Precision of the new file. Unset: --precision; without that one too, every tensor of "
-             "a model keeps its own, and a LoRA is written as float."},
-    {.name = "no_metadata",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLAG,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "No modelspec metadata; a LoRA keeps the few keys that programs need to use it."},
-    {.name = "concat",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLAG,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "LoRAs into one: put them side by side. The result is the exact sum, and its rank is "
-             "the sum of the ranks."},
-    {.name = "new_rank",
-     .programs = 1,
-     .type = DR_OPT_TYPE_INT,
-     .range = ">=1",
-     .unit = "",
-     .reason = "",
-     .help = "LoRAs into one, without --concat: rank of the result, which is the nearest LoRA of "
-             "that rank to the sum; unset: the largest rank of the files."},
-    {.name = "new_conv_rank",
-     .programs = 1,
-     .type = DR_OPT_TYPE_INT,
-     .range = ">=1",
-     .unit = "",
-     .reason = "",
-     .help = "The same of 3x3 convolutions; unset: --new_rank."},
+    DR_TOOL_OPT(sd_model, STR, NULL, "", "",
+                "Model that the LoRAs are put into, in every form that train_db reads; unset: the "
+                "LoRAs become one LoRA."),
+    DR_TOOL_OPT(save_to, STR, NULL, "", "",
+                "The new file: a model as .safetensors or .ckpt, with another name a Diffusers "
+                "directory; a LoRA as .safetensors, .ckpt, .pt, .pth or .bin."),
+    DR_TOOL_OPT(models, STRS, NULL, "", "", "LoRA files, of any dialect that inspect knows."),
+    DR_TOOL_OPT(
+        ratios, FLOATS, NULL, "", "",
+        "How much of each LoRA, one number for each file; unset: 1 for all. Negative numbers "
+        "take a LoRA out. A ratio is exact: 0.5 is half of the effect."),
+    DR_TOOL_OPT(v2, FLAG, NULL, "", "",
+                "The model must be of the SD 2.x family; the tensors show it without the flag. Of "
+                "LoRAs alone: they are for SD 2.x, where their files do not show it."),
+    DR_TOOL_OPT(
+        precision, CHOICE, NULL, DR_PRECISION_RANGE, "",
+        "Weights are rounded to it after each LoRA; the sums themselves are of floats. Unset: "
+        "not rounded before they are saved."),
+    DR_TOOL_OPT(
+        save_precision, CHOICE, NULL, DR_PRECISION_RANGE, "",
+        "Precision of the new file. Unset: --precision; without that one too, every tensor of "
+        "a model keeps its own, and a LoRA is written as float."),
+    DR_TOOL_OPT(no_metadata, FLAG, NULL, "", "",
+                "No modelspec metadata; a LoRA keeps the few keys that programs need to use it."),
+    DR_TOOL_OPT(
+        concat, FLAG, NULL, "", "",
+        "LoRAs into one: put them side by side. The result is the exact sum, and its rank is "
+        "the sum of the ranks."),
+    DR_TOOL_OPT(
+        new_rank, INT, NULL, ">=1", "",
+        "LoRAs into one, without --concat: rank of the result, which is the nearest LoRA of "
+        "that rank to the sum; unset: the largest rank of the files."),
+    DR_TOOL_OPT(new_conv_rank, INT, NULL, ">=1", "",
+                "The same of 3x3 convolutions; unset: --new_rank."),
     {.name = "shuffle",
      .programs = 1,
      .type = DR_OPT_TYPE_FLAG,

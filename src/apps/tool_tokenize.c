@@ -11,21 +11,11 @@
 enum { TOKENIZE_v2, TOKENIZE_max_token_length, TOKENIZE_OPTION_COUNT };
 
 static const dr_opt_spec tokenize_specs[TOKENIZE_OPTION_COUNT] = {
-    {.name = "v2",
-     .programs = 1,
-     .type = DR_OPT_TYPE_FLAG,
-     .range = "",
-     .unit = "",
-     .reason = "",
-     .help = "Stable Diffusion 2.x: padding is id 0 (\"!\")."},
-    {.name = "max_token_length",
-     .programs = 1,
-     .type = DR_OPT_TYPE_INT,
-     .range = "75|150|225",
-     .unit = "tokens",
-     .reason = "",
-     .help = "Rows of 77 ids with start, end and padding, as the text encoder reads them. Unset: "
-             "the ids of the whole caption with start and end, whatever its length."}};
+    DR_TOOL_OPT(v2, FLAG, NULL, "", "", "Stable Diffusion 2.x: padding is id 0 (\"!\")."),
+    DR_TOOL_OPT(
+        max_token_length, INT, NULL, "75|150|225", "tokens",
+        "Rows of 77 ids with start, end and padding, as the text encoder reads them. Unset: "
+        "the ids of the whole caption with start and end, whatever its length.")};
 
 static const char *const program_names[] = {"dreamrun tokenize"};
 

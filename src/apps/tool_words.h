@@ -8,6 +8,13 @@
 
 #include "base/optparse.h"
 
+/* A row of a tool's option table; the columns are those of dr_opt_spec. */
+#define DR_TOOL_OPT(name_, type_, def_, range_, unit_, help_)                                      \
+    {                                                                                              \
+        .name = #name_, .programs = 1, .type = DR_OPT_TYPE_##type_, .def = (def_),                 \
+        .range = (range_), .unit = (unit_), .reason = "", .help = (help_)                          \
+    }
+
 typedef struct dr_tool_text { /* what a tool says of itself */
     const char *usage;        /* "Usage: ...\n\n...\n\n", in 80 columns */
     const char *operands;     /* for messages: "KIND PATH" */
