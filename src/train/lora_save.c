@@ -1,7 +1,7 @@
 #include "train/lora_save.h"
 
 #include "base/str.h"
-#include "io/torch_writer.h"
+#include "train/lora_write.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -97,8 +97,9 @@ static dr_status factor_bytes(const writing *w, const dr_param *p, float scale, 
 }
 
 /* The bytes of an entry; the caller frees *out. */
-static dr_status entry_bytes(const writing *w, size_t i, void **out, size_t *n)
+static dr_status entry_bytes(void *user, size_t i, void **out, size_t *n)
 {
+    const writing *w = user;
     const dr_lora_site *site = w->site[i];
     const size_t elems = w->role[i] == ALPHA ? 1 : (size_t)factor(site, w->role[i])->n;
     *n = elems * dr_dtype_size(w->s->dtype);
@@ -110,30 +111,6 @@ static dr_status entry_bytes(const writing *w, size_t i, void **out, size_t *n)
     }
     const bool folds = w->s->dialect == DR_LORA_DIFFUSERS && w->role[i] == UP;
     return factor_bytes(w, factor(site, w->role[i]), folds ? site->adapter.scale : 1.0F, *out);
-}
-
-static dr_status emit_safetensors(void *user, dr_safetensors_writer *out, size_t i)
-{
-    void *bytes = NULL;
-    size_t n = 0;
-    dr_status st = entry_bytes(user, i, &bytes, &n);
-    if (st == DR_OK) {
-        st = dr_safetensors_writer_write(out, bytes, n);
-    }
-    free(bytes);
-    return st;
-}
-
-static dr_status emit_torch(void *user, dr_torch_writer *out, size_t i)
-{
-    void *bytes = NULL;
-    size_t n = 0;
-    dr_status st = entry_bytes(user, i, &bytes, &n);
-    if (st == DR_OK) {
-        st = dr_torch_writer_write(out, bytes, n);
-    }
-    free(bytes);
-    return st;
 }
 
 /* "unet.<key>": {path: rank, ...} of the sites whose rank is not r. */
@@ -186,52 +163,19 @@ static const char *describe_adapters(writing *w)
     return text;
 }
 
-/*
- * sd-scripts computes both hashes on a file in memory whose header has the ss_* keys alone; the
- * legacy one is of the 64 KiB at 1 MiB of that file, so it depends on that header's length.
- */
-static dr_status write_safetensors(writing *w)
-{
-    enum { LEGACY_AT = 1 << 20, LEGACY_BYTES = 1 << 16 };
-    const dr_metadata *m = w->s->meta;
-    dr_safetensors_meta *ss = dr_arena_array(&w->arena, m->n + 1, sizeof *ss);
-    dr_safetensors_content c = {.entries = w->entry, .n_entries = w->n, .meta = ss};
-    for (size_t i = 0; i < m->n; i++) {
-        if (strncmp(m->at[i].key, "ss_", 3) == 0) {
-            ss[c.n_meta++] = m->at[i];
-        }
-    }
-    uint64_t header = 0;
-    DR_TRY(dr_safetensors_header_bytes(w->s->path, &c, &header));
-    const dr_safetensors_hash hashes[] = {
-        {"sshs_model_hash", "", 0, UINT64_MAX, 64},
-        {"sshs_legacy_hash", "", header < LEGACY_AT ? LEGACY_AT - header : 0, LEGACY_BYTES, 8}};
-    dr_safetensors_meta *all = dr_arena_array(&w->arena, m->n + 1, sizeof *all);
-    memcpy(all, m->at, m->n * sizeof *all);
-    c.meta = all;
-    c.n_meta = m->n;
-    if (w->s->dialect == DR_LORA_DIFFUSERS) {
-        all[c.n_meta++] = (dr_safetensors_meta){"lora_adapter_metadata", describe_adapters(w)};
-    }
-    c.hashes = hashes;
-    c.n_hashes = 2;
-    return dr_safetensors_write(w->s->path, &c, emit_safetensors, w);
-}
-
 dr_status dr_lora_network_save(const dr_lora_network *l, const dr_lora_save *s)
 {
     writing w = {.l = l, .s = s};
-    const size_t len = strlen(s->path);
-    const char *ending = ".safetensors";
     dr_arena_init(&w.arena);
     list_entries(&w);
-    dr_status st;
-    if (len >= strlen(ending) && strcmp(s->path + len - strlen(ending), ending) == 0) {
-        st = write_safetensors(&w);
-    } else {
-        const dr_torch_content c = {.entries = w.entry, .n_entries = w.n, .bare = true};
-        st = dr_torch_write(s->path, &c, emit_torch, &w);
-    }
+    const dr_lora_content c = {.entries = w.entry,
+                               .n_entries = w.n,
+                               .meta = s->meta,
+                               .adapter_metadata =
+                                   s->dialect == DR_LORA_DIFFUSERS ? describe_adapters(&w) : NULL,
+                               .bytes = entry_bytes,
+                               .user = &w};
+    const dr_status st = dr_lora_write(s->path, &c);
     dr_arena_deinit(&w.arena);
     return st;
 }

@@ -1,7 +1,7 @@
 #include "train/lora_set.h"
 
 #include "base/file.h"
-#include "io/torch_writer.h"
+#include "train/lora_write.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -124,8 +124,9 @@ static void list_entries(writing *w)
 }
 
 /* The bytes of an entry; the caller frees *out. */
-static dr_status bytes_of(const writing *w, size_t i_entry, void **out, size_t *n)
+static dr_status bytes_of(void *user, size_t i_entry, void **out, size_t *n)
 {
+    const writing *w = user;
     const dr_lora_factors *m = &w->set->at[i_entry / PER_MODULE];
     const size_t which = i_entry % PER_MODULE;
     const float alpha = (float)m->alpha;
@@ -139,67 +140,10 @@ static dr_status bytes_of(const writing *w, size_t i_entry, void **out, size_t *
     return DR_OK;
 }
 
-static dr_status emit_safetensors(void *user, dr_safetensors_writer *out, size_t i_entry)
-{
-    void *bytes = NULL;
-    size_t n = 0;
-    DR_TRY(bytes_of(user, i_entry, &bytes, &n));
-    const dr_status st = dr_safetensors_writer_write(out, bytes, n);
-    free(bytes);
-    return st;
-}
-
-static dr_status emit_torch(void *user, dr_torch_writer *out, size_t i_entry)
-{
-    void *bytes = NULL;
-    size_t n = 0;
-    DR_TRY(bytes_of(user, i_entry, &bytes, &n));
-    const dr_status st = dr_torch_writer_write(out, bytes, n);
-    free(bytes);
-    return st;
-}
-
-/*
- * sd-scripts computes both hashes on a file in memory whose header has the ss_* keys alone; the
- * legacy one is of the 64 KiB at 1 MiB of that file, so it depends on that header's length.
- */
-static dr_status write_safetensors(writing *w, const char *path, const dr_metadata *m)
-{
-    enum { LEGACY_AT = 1 << 20, LEGACY_BYTES = 1 << 16 };
-    dr_safetensors_meta *ss = dr_arena_array(&w->arena, m->n + 1, sizeof *ss);
-    dr_safetensors_content c = {.entries = w->entry, .n_entries = w->n, .meta = ss};
-    for (size_t i = 0; i < m->n; i++) {
-        if (dr_str_starts(m->at[i].key, "ss_")) {
-            ss[c.n_meta++] = m->at[i];
-        }
-    }
-    uint64_t header = 0;
-    DR_TRY(dr_safetensors_header_bytes(path, &c, &header));
-    const dr_safetensors_hash hashes[] = {
-        {"sshs_model_hash", "", 0, UINT64_MAX, 64},
-        {"sshs_legacy_hash", "", header < LEGACY_AT ? LEGACY_AT - header : 0, LEGACY_BYTES, 8}};
-    c.meta = m->at;
-    c.n_meta = m->n;
-    c.hashes = hashes;
-    c.n_hashes = 2;
-    return dr_safetensors_write(path, &c, emit_safetensors, w);
-}
-
-static bool is_torch(const char *path)
-{
-    static const char *const endings[] = {".ckpt", ".pt", ".pth", ".bin"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        if (dr_str_ends(path, endings[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 dr_status dr_lora_check_target(const char *path)
 {
     dr_outfile probe;
-    if (!dr_str_ends(path, ".safetensors") && !is_torch(path)) {
+    if (!dr_str_ends(path, ".safetensors") && !dr_lora_is_torch(path)) {
         DR_FAIL(DR_INVALID,
                 "%s: a LoRA is written as .safetensors, .ckpt, .pt, .pth or .bin; give one of "
                 "these endings",
@@ -216,13 +160,9 @@ dr_status dr_lora_set_write(const dr_lora_set *s, const char *path, dr_dtype dty
     writing w = {.set = s, .dtype = dtype};
     dr_arena_init(&w.arena);
     list_entries(&w);
-    dr_status st;
-    if (is_torch(path)) {
-        const dr_torch_content c = {.entries = w.entry, .n_entries = w.n, .bare = true};
-        st = dr_torch_write(path, &c, emit_torch, &w);
-    } else {
-        st = write_safetensors(&w, path, m);
-    }
+    const dr_lora_content c = {
+        .entries = w.entry, .n_entries = w.n, .meta = m, .bytes = bytes_of, .user = &w};
+    const dr_status st = dr_lora_write(path, &c);
     dr_arena_deinit(&w.arena);
     return st;
 }
