@@ -110,6 +110,7 @@ typedef struct attempt {
     int signals, output; /* signalfd; what the command prints, -1: not ours or closed */
     bool over;           /* the command has ended                                     */
     double started_s;
+    double told_s;    /* when an agent had TERM, which is not acted upon yet; 0: none */
     double asked_s;   /* when it was first asked to stop                              */
     double stop_by_s; /* ranks are killed then; 0: nothing asked for it               */
     double kill_by_s; /* the command is killed then; 0: nothing asked for it          */
@@ -119,6 +120,8 @@ static const double end_s = 0.3;  /* from the first failure to the end of the ot
 static const double reap_s = 1.0; /* from the ranks' end to the command's                 */
 static const double same_s = 0.5; /* requests to stop that lie closer together are one: scancel's
                                      reaches the ranks and this process, as base/stop.h      */
+static const double told_wait_s = 1.0; /* Slurm's TERM to the other tasks of a step with a lost one
+                                          may be heard of before the loss: so long it waits   */
 
 static void kill_ranks(attempt *a)
 {
@@ -199,17 +202,28 @@ static void take_output(attempt *a)
     }
 }
 
+/* Slurm signals the ranks, not us. */
+static void hear_stop(attempt *a, int sig)
+{
+    if (sig != SIGTERM) {
+        take_stop(a, sig);
+    } else if (a->told_s <= 0.0) {
+        a->told_s = dr_now_s();
+    }
+}
+
 static void take_ranks(attempt *a)
 {
     dr_ranks *r = a->o->ranks;
     int seen = r->n_seen;
     dr_ranks_take(r);
-    if (r->stop_signal != 0) { /* Slurm signals the ranks, not us */
+    if (r->stop_signal != 0) {
         int sig = r->stop_signal;
         r->stop_signal = 0;
-        if (a->r->signal == 0 &&
-            r->first_failed < 0) { /* else it is the end of a step that failed */
-            take_stop(a, sig);
+        /* TERM after a failure is the end of its step; USR1 asks, even where it ended a rank that
+         * had not begun */
+        if (a->r->signal == 0 && (sig == SIGUSR1 || r->first_failed < 0)) {
+            hear_stop(a, sig);
         }
     }
     if (r->n_seen > seen && a->r->signal != 0) { /* came after the request */
@@ -234,6 +248,12 @@ static void take_time(attempt *a)
         a->r->start_timed_out = true;
         kill_ranks(a);
     }
+    if (a->told_s > 0.0 && now >= a->told_s + told_wait_s) {
+        if (a->r->signal == 0 && r->first_failed < 0) {
+            take_stop(a, SIGTERM);
+        }
+        a->told_s = 0.0;
+    }
     if (a->stop_by_s > 0.0 && now >= a->stop_by_s) {
         a->r->killed = a->r->killed || r == NULL || r->first_failed < 0;
         kill_ranks(a);
@@ -250,6 +270,7 @@ static int patience_ms(const attempt *a)
     double now = dr_now_s();
     double until = now + 3600.0;
     const double times[] = {a->stop_by_s, a->kill_by_s,
+                            a->told_s > 0.0 ? a->told_s + told_wait_s : 0.0,
                             a->o->ranks != NULL && a->o->ranks->n_joined < a->o->ranks->n
                                 ? a->started_s + a->o->start_timeout_s
                                 : 0.0};
@@ -292,6 +313,9 @@ static void watch(attempt *a)
     take_output(a);
     if (a->o->ranks != NULL) {
         take_last_words(a->o->ranks, p, cap);
+        if (a->told_s > 0.0 && a->r->signal == 0 && a->o->ranks->first_failed < 0) {
+            a->r->signal = SIGTERM;
+        }
     }
     free(p);
 }
