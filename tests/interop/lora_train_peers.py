@@ -122,9 +122,11 @@ def base_models(place, case):
 class Replay:
     """The LoRA of the run so far: AdamW in f32, fed with the dumped gradients."""
 
+    n_left_out = 0  # modules that the computed steps dropped
+
     def __init__(self, place, case):
         self.case = case
-        self.bases, self.n_left_out = base_models(place, case), 0
+        self.bases = base_models(place, case)
         self.network = lora_reference.Network(*self.bases, dim=case.dim, alpha=case.alpha, **case.reference)
         generator = torch.Generator().manual_seed(case.seed)
         for m in self.network.modules():
