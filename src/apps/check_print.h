@@ -7,7 +7,7 @@
 #define DR_APPS_CHECK_PRINT_H
 
 #include "base/str.h"
-#include "train/dataset_check.h"
+#include "train/check/dataset_check.h"
 
 typedef struct dr_check_result {
     const dr_dataset *dataset; /* without pictures when it could not be built */

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Mirrored in this epoch, as train/latents.c decides it. */
+/* Mirrored in this epoch, as train/latents/latents.c decides it. */
 static bool is_flipped(const dr_debug_view *v, const dr_sample_ref *ref)
 {
     dr_philox stream;

@@ -2,8 +2,8 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "train/lora_file.h"
-#include "train/model_file.h"
+#include "train/lora/lora_file.h"
+#include "train/model/model_file.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -8,9 +8,9 @@
 
 #include "base/str.h"
 #include "io/digest.h"
-#include "train/known_models.h"
-#include "train/lora_facts.h"
-#include "train/model_kind.h"
+#include "train/model/known_models.h"
+#include "train/lora/lora_facts.h"
+#include "train/model/model_kind.h"
 
 typedef struct dr_inspect_count { /* tensors of one dtype or of one part */
     const char *name;

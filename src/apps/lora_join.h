@@ -6,8 +6,8 @@
 #ifndef DR_APPS_LORA_JOIN_H
 #define DR_APPS_LORA_JOIN_H
 
-#include "train/lora_merge.h"
-#include "train/lora_set.h"
+#include "train/lora/lora_merge.h"
+#include "train/lora/lora_set.h"
 
 typedef struct dr_join_options {
     bool concat;      /* ranks add up, the sum is exact */

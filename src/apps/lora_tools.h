@@ -8,7 +8,7 @@
 
 #include "base/optparse.h"
 #include "linalg/svd.h"
-#include "train/lora_set.h"
+#include "train/lora/lora_set.h"
 
 #define DR_PRECISION_RANGE "float|fp16|bf16"
 

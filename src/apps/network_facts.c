@@ -1,6 +1,6 @@
 #include "apps/network_facts.h"
 
-#include "train/dataset_facts.h"
+#include "train/check/dataset_facts.h"
 
 #include <string.h>
 

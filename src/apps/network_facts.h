@@ -8,7 +8,7 @@
 #define DR_APPS_NETWORK_FACTS_H
 
 #include "apps/options.h"
-#include "train/metadata.h"
+#include "train/model/metadata.h"
 
 /* Values are spelled as sd-scripts' argparse would have them. Texts live in the arena. */
 const dr_ss_facts *dr_network_facts(const dr_options *o, dr_arena *arena);

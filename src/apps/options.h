@@ -11,7 +11,7 @@
 #define DR_APPS_OPTIONS_H
 
 #include "base/optparse.h"
-#include "train/optimizer_settings.h"
+#include "train/optim/optimizer_settings.h"
 
 enum dr_option_id {
 #define GROUP(id, title)                                                 DR_OPT_GROUP_##id,

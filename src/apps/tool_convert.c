@@ -5,8 +5,8 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "train/hub.h"
-#include "train/model_file.h"
+#include "train/hub/hub.h"
+#include "train/model/model_file.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -8,7 +8,7 @@
 
 #include "dreamrun/status.h"
 
-/* argv without the tool's name. Errors: DR_INVALID (usage), those of train/model_file.h. */
+/* argv without the tool's name. Errors: DR_INVALID (usage), those of train/model/model_file.h. */
 DR_MUST_USE dr_status dr_tool_convert(int argc, const char *const *argv);
 
 #endif

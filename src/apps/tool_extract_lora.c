@@ -5,8 +5,8 @@
 #include "apps/tool_words.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "train/hub.h"
-#include "train/lora_merge.h"
+#include "train/hub/hub.h"
+#include "train/lora/lora_merge.h"
 
 #include <math.h>
 #include <stdio.h>

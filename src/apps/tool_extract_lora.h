@@ -9,7 +9,7 @@
 #include "dreamrun/status.h"
 
 /* argv without the tool's name. Errors: DR_INVALID (usage), DR_FORMAT (the models differ in shape,
- * or not at all), those of train/model_file.h, train/lora_set.h and linalg/svd.h. */
+ * or not at all), those of train/model/model_file.h, train/lora/lora_set.h and linalg/svd.h. */
 DR_MUST_USE dr_status dr_tool_extract_lora(int argc, const char *const *argv);
 
 #endif

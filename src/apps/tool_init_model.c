@@ -1,7 +1,7 @@
 #include "apps/tool_init_model.h"
 
 #include "apps/tool_words.h"
-#include "train/model_presets.h"
+#include "train/model/model_presets.h"
 
 #include <stdio.h>
 

@@ -3,7 +3,7 @@
 #include "apps/inspect_report.h"
 #include "apps/tool_words.h"
 #include "base/file.h"
-#include "train/hub.h"
+#include "train/hub/hub.h"
 
 #include <stdio.h>
 

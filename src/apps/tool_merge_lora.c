@@ -6,7 +6,7 @@
 #include "apps/tool_words.h"
 #include "base/clock.h"
 #include "base/file.h"
-#include "train/hub.h"
+#include "train/hub/hub.h"
 
 #include <math.h>
 #include <stdio.h>

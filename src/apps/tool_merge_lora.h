@@ -8,8 +8,8 @@
 
 #include "dreamrun/status.h"
 
-/* argv without the tool's name. Errors: DR_INVALID (usage), those of train/lora_file.h,
- * train/model_file.h and apps/lora_join.h. */
+/* argv without the tool's name. Errors: DR_INVALID (usage), those of train/lora/lora_file.h,
+ * train/model/model_file.h and apps/lora_join.h. */
 DR_MUST_USE dr_status dr_tool_merge_lora(int argc, const char *const *argv);
 
 #endif

@@ -9,7 +9,7 @@
 #include "dreamrun/status.h"
 
 /* argv without the tool's name. Errors: DR_INVALID (usage), DR_UNSUPPORTED (DoRA), those of
- * train/lora_file.h, train/lora_set.h and linalg/svd.h. */
+ * train/lora/lora_file.h, train/lora/lora_set.h and linalg/svd.h. */
 DR_MUST_USE dr_status dr_tool_resize_lora(int argc, const char *const *argv);
 
 #endif

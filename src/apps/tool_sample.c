@@ -7,10 +7,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "image/png_write.h"
-#include "train/hub.h"
-#include "train/sample_files.h"
-#include "train/sample_prompts.h"
-#include "train/sampling.h"
+#include "train/hub/hub.h"
+#include "train/sample/sample_files.h"
+#include "train/sample/sample_prompts.h"
+#include "train/sample/sampling.h"
 
 #include <math.h>
 #include <stdio.h>

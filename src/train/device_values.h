@@ -8,7 +8,7 @@
 #define DR_TRAIN_DEVICE_VALUES_H
 
 #include "tensor/device.h"
-#include "train/model_file.h"
+#include "train/model/model_file.h"
 
 /*
  * Binds the set to values of that type on the device, without gradients, and fills them from the

@@ -14,8 +14,8 @@
 #include "models/clip/clip.h"
 #include "models/unet/unet.h"
 #include "ops/diffusion_ops.h"
-#include "train/lora_network.h"
-#include "train/model_file.h"
+#include "train/lora/lora_network.h"
+#include "train/model/model_file.h"
 #include "train/precision.h"
 
 typedef struct dr_network_options {

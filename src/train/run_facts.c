@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "io/xxh3.h"
-#include "train/dataset_facts.h"
+#include "train/check/dataset_facts.h"
 
 /* Of train_db's checkpoints, where sd-scripts writes none: those that name no file or folder and do
  * not depend on when and on how many ranks it was. */

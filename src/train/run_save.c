@@ -2,8 +2,8 @@
  * Saving the model of a run: in which form, and what its file says about it.
  */
 #include "base/log.h"
-#include "train/lora_save.h"
-#include "train/metadata.h"
+#include "train/lora/lora_save.h"
+#include "train/model/metadata.h"
 #include "train/run_facts.h"
 
 #include <string.h>

@@ -6,8 +6,8 @@
 #include "base/note.h"
 #include "base/stop.h"
 #include "io/xxh3.h"
-#include "train/dataset_check.h"
-#include "train/hub.h"
+#include "train/check/dataset_check.h"
+#include "train/hub/hub.h"
 #include "train/run_alarms.h"
 #include "train/watchdog.h"
 

@@ -3,7 +3,7 @@
 #include "fuzz.h"
 
 #include "base/file.h"
-#include "train/hub_internal.h"
+#include "train/hub/hub_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

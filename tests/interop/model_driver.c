@@ -11,9 +11,9 @@
  */
 #include "base/arena.h"
 #include "base/log.h"
-#include "train/model_file_internal.h"
-#include "train/model_output.h"
-#include "train/model_presets.h"
+#include "train/model/model_file_internal.h"
+#include "train/model/model_output.h"
+#include "train/model/model_presets.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -11,7 +11,7 @@
 #include "backend/cpu/backend_cpu.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "train/optimizer.h"
+#include "train/optim/optimizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "base/arena.h"
 #include "dist/messages.h"
 #include "mpi_main.h"
-#include "train/latents_work.h"
+#include "train/latents/latents_work.h"
 
 #include <stdlib.h>
 #include <string.h>

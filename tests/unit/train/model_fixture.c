@@ -2,7 +2,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
-#include "train/model_presets.h"
+#include "train/model/model_presets.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 #include "dr_test.h"
 
 #include "io/safetensors.h"
-#include "train/model_file.h"
+#include "train/model/model_file.h"
 
 /* Path of a name in the temporary folder; from a ring of a few, so that it needs no free. */
 const char *model_path(const char *name);

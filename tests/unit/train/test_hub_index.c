@@ -1,8 +1,8 @@
 /* IDs, the hub's list of files, and which of them are needed: no network. */
 #include "dr_test.h"
 
-#include "train/hub.h"
-#include "train/hub_internal.h"
+#include "train/hub/hub.h"
+#include "train/hub/hub_internal.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 #include "dr_test.h"
 
-#include "train/lora_file.h"
+#include "train/lora/lora_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>

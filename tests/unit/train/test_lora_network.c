@@ -5,8 +5,8 @@
 #include "dr_test.h"
 #include "models/clip/clip.h"
 #include "models/unet/unet.h"
-#include "train/lora_network.h"
-#include "train/model_presets.h"
+#include "train/lora/lora_network.h"
+#include "train/model/model_presets.h"
 
 #include <math.h>
 #include <stdarg.h>

@@ -4,7 +4,7 @@
  */
 #include "dr_test.h"
 #include "lr_vectors.h"
-#include "train/lr_schedule.h"
+#include "train/optim/lr_schedule.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "dr_test.h"
 
-#include "train/lora_settings.h"
+#include "train/lora/lora_settings.h"
 
 #include <stdio.h>
 #include <string.h>

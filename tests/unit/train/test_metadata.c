@@ -1,7 +1,7 @@
 #include "dr_test.h"
 
 #include "base/file.h"
-#include "train/metadata.h"
+#include "train/model/metadata.h"
 
 #include <stdlib.h>
 #include <string.h>

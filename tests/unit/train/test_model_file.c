@@ -1,7 +1,7 @@
 #include "model_fixture.h"
 
 #include "base/file.h"
-#include "train/model_presets.h"
+#include "train/model/model_presets.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
-#include "train/run_log.h"
+#include "train/report/run_log.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "dr_test.h"
 #include "image/png_write.h"
-#include "train/sample_grid.h"
+#include "train/sample/sample_grid.h"
 
 #include <stdlib.h>
 #include <string.h>
