@@ -299,6 +299,7 @@ static void run_settings(const dr_options *o, dr_train_config *c)
     save_settings(o, c);
     c->dump_dir = dr_opt_str(o, DR_OPT_dump_dir);
     c->dump_steps = dr_opt_int(o, DR_OPT_dump_steps);
+    c->wait_limit_s = 60.0 * (double)dr_opt_int_or(o, DR_OPT_ddp_timeout, 0);
     c->batch_size = (uint32_t)dr_opt_int(o, DR_OPT_train_batch_size);
     c->accumulation = (int)dr_opt_int(o, DR_OPT_gradient_accumulation_steps);
     c->virtual_shards = dr_opt_int_or(o, DR_OPT_virtual_shards, 0);

@@ -7,7 +7,7 @@
 #ifndef DR_DIST_BOARD_H
 #define DR_DIST_BOARD_H
 
-#include "dist/dist.h"
+#include "dist/wait_limit.h"
 
 #include <stdatomic.h>
 
@@ -15,6 +15,7 @@ typedef struct dr_board_slot { /* of one rank */
     atomic_int rank;           /* its number among all                                           */
     atomic_int activity;       /* what it does, as its user counts that                          */
     atomic_llong step;         /* of the run                                                     */
+    atomic_llong calls[DR_WAIT_COUNT]; /* exchanges begun                                        */
 } dr_board_slot;
 
 typedef struct dr_board {

@@ -77,7 +77,7 @@ static dr_status check_world(const dr_dist *d)
     const char *text = getenv("DREAMRUN_WORLD");
     int64_t want = 0;
     if (text != NULL && dr_parse_i64(text, &want) && want != d->world) {
-        DR_FAIL(DR_COMM,
+        DR_FAIL(DR_INVALID,
                 "dreamrun launch started %lld ranks, but this process found %d: is it linked with "
                 "another MPI than that of mpirun?",
                 (long long)want, d->world);
@@ -93,11 +93,13 @@ dr_status dr_dist_init(dr_dist **out)
     d->world = 1;
     d->local_world = 1;
     d->uses_mpi = mpi;
+    (void)pthread_mutex_init(&d->waits.lock, NULL);
     dr_status st = mpi ? join(d) : DR_OK;
     if (st == DR_OK) {
         st = check_world(d);
     }
     if (st != DR_OK) {
+        (void)pthread_mutex_destroy(&d->waits.lock);
         free(d);
         return st;
     }
@@ -118,6 +120,7 @@ void dr_dist_finalize(dr_dist *d)
         (void)MPI_Comm_free(&d->messages);
         (void)MPI_Finalize();
     }
+    (void)pthread_mutex_destroy(&d->waits.lock);
     free(d);
 }
 
@@ -144,7 +147,7 @@ int dr_dist_local_world(const dr_dist *d)
 dr_status dr_dist_barrier(dr_dist *d)
 {
     if (d->uses_mpi) {
-        DR_MPI(MPI_Barrier(d->control));
+        DR_MPI_WAIT(d, DR_WAIT_CONTROL, "a barrier", MPI_Barrier(d->control));
     }
     return DR_OK;
 }
@@ -153,7 +156,8 @@ dr_status dr_dist_bcast(dr_dist *d, void *data, size_t bytes, int root)
 {
     for (size_t at = 0; d->uses_mpi && at < bytes; at += INT_MAX) {
         size_t n = bytes - at < INT_MAX ? bytes - at : INT_MAX;
-        DR_MPI(MPI_Bcast((char *)data + at, (int)n, MPI_BYTE, root, d->control));
+        DR_MPI_WAIT(d, DR_WAIT_CONTROL, "a broadcast",
+                    MPI_Bcast((char *)data + at, (int)n, MPI_BYTE, root, d->control));
     }
     return DR_OK;
 }
@@ -165,11 +169,12 @@ dr_status dr_dist_allgather(dr_dist *d, const void *in, void *out, size_t bytes)
         return DR_OK;
     }
     DR_CHECK(bytes <= INT_MAX, "allgather of %zu bytes", bytes);
-    DR_MPI(MPI_Allgather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, d->control));
+    DR_MPI_WAIT(d, DR_WAIT_CONTROL, "the exchange of numbers",
+                MPI_Allgather(in, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, d->control));
     return DR_OK;
 }
 
-dr_status dr_dist_gatherv(dr_dist *d, const void *in, size_t n, void *out, const size_t *bytes)
+static dr_status gather(dr_dist *d, const void *in, size_t n, void *out, const size_t *bytes)
 {
     if (d->rank != 0) {
         DR_CHECK(n <= INT_MAX, "gather of %zu bytes", n);
@@ -186,6 +191,14 @@ dr_status dr_dist_gatherv(dr_dist *d, const void *in, size_t n, void *out, const
     return DR_OK;
 }
 
+dr_status dr_dist_gatherv(dr_dist *d, const void *in, size_t n, void *out, const size_t *bytes)
+{
+    dr_wait_begin(d, DR_WAIT_CONTROL, "a gather");
+    dr_status st = gather(d, in, n, out, bytes);
+    dr_wait_end(d, DR_WAIT_CONTROL);
+    return st;
+}
+
 dr_status dr_dist_agree(dr_dist *d, dr_status mine)
 {
     if (!d->uses_mpi) {
@@ -193,7 +206,8 @@ dr_status dr_dist_agree(dr_dist *d, dr_status mine)
     }
     int key = mine != DR_OK ? d->rank : d->world;
     int first = d->world;
-    DR_MPI(MPI_Allreduce(&key, &first, 1, MPI_INT, MPI_MIN, d->control));
+    DR_MPI_WAIT(d, DR_WAIT_CONTROL, "the agreement on how to go on",
+                MPI_Allreduce(&key, &first, 1, MPI_INT, MPI_MIN, d->control));
     if (first == d->world) {
         return DR_OK;
     }
@@ -214,7 +228,7 @@ dr_status dr_dist_check_equal(dr_dist *d, const void *data, size_t n, const char
     dr_status st = dr_dist_allgather(d, &mine, all, sizeof mine);
     for (int r = 1; st == DR_OK && r < d->world; r++) {
         if (!XXH128_isEqual(all[0], all[r])) {
-            st = dr_error_set(DR_COMM, __FILE__, __LINE__,
+            st = dr_error_set(DR_INVALID, __FILE__, __LINE__,
                               "rank %d has another %s than rank 0: all ranks must see the same "
                               "files and options",
                               r, what);

@@ -14,8 +14,8 @@
 
 typedef struct dr_dist dr_dist;
 
-/* Joins the ranks. DR_COMM when MPI cannot start or lacks thread support, or when they are not as
- * many as dreamrun launch has started (DREAMRUN_WORLD). */
+/* Joins the ranks. DR_COMM when MPI cannot start or lacks thread support; DR_INVALID when they are
+ * not as many as dreamrun launch has started (DREAMRUN_WORLD). */
 DR_MUST_USE dr_status dr_dist_init(dr_dist **out);
 /* Leaves; collective when there are several ranks. */
 void dr_dist_finalize(dr_dist *d);
@@ -42,7 +42,7 @@ DR_MUST_USE dr_status dr_dist_gatherv(dr_dist *d, const void *in, size_t n, void
  * that rank's message in the record; DR_OK when all have DR_OK.
  */
 DR_MUST_USE dr_status dr_dist_agree(dr_dist *d, dr_status mine);
-/* Collective. DR_COMM unless all ranks have the same 128-bit hash of `what`. */
+/* Collective. DR_INVALID unless all ranks have the same 128-bit hash of `what`. */
 DR_MUST_USE dr_status dr_dist_check_equal(dr_dist *d, const void *data, size_t n, const char *what);
 /* Not collective: prints the record with this rank's number and ends all ranks with its exit code.
  */

@@ -180,14 +180,17 @@ void dr_gpu_reducer_end_leaf(dr_reducer *r)
 /* Looks at the stream and at NCCL until one of them has an answer. */
 static dr_status poll(dr_reducer *r)
 {
-    const double end = dr_now_s() + WAIT_SECONDS;
+    const double limit_s = dr_dist_wait_limit(r->dist);
+    const double wait_s = limit_s > 0.0 ? limit_s : WAIT_SECONDS;
+    const double end = dr_now_s() + wait_s;
     bool done = false;
     for (int i = 0; !done; i++) {
         DR_TRY(r->c.plane->is_done(&done));
         DR_TRY(dr_nccl_poll(r->c.plane->nccl));
         if (!done && dr_now_s() > end) {
             dr_nccl_abort(r->c.plane->nccl);
-            DR_FAIL(DR_HANG, "the exchange of gradients did not finish within %d s", WAIT_SECONDS);
+            DR_FAIL(DR_HANG, "the exchange of gradients did not finish within %g s%s", wait_s,
+                    limit_s > 0.0 ? " (--ddp_timeout)" : "");
         }
         if (!done && i > SPINS) {
             dr_dist_nap();

@@ -133,9 +133,11 @@ static float *sum_slice(dr_reducer *r, int64_t n)
     return r->recv + (int64_t)s.slot[0] * n;
 }
 
+static const char exchange_name[] = "the exchange of gradients";
+
 static dr_status exchange(dr_reducer *r, int64_t begin, int64_t end)
 {
-    const dr_dist *d = r->dist;
+    dr_dist *d = r->dist;
     const dr_partials *mine = &r->rank[d->rank];
     int *send_n = r->counts;
     int *send_at = send_n + d->world;
@@ -159,15 +161,17 @@ static dr_status exchange(dr_reducer *r, int64_t begin, int64_t end)
         }
         received += recv_n[q];
     }
-    DR_MPI(MPI_Alltoallv(r->send, send_n, send_at, MPI_FLOAT, r->recv, recv_n, recv_at, MPI_FLOAT,
-                         d->gradients));
+    DR_MPI_WAIT(d, DR_WAIT_GRADIENTS, exchange_name,
+                MPI_Alltoallv(r->send, send_n, send_at, MPI_FLOAT, r->recv, recv_n, recv_at,
+                              MPI_FLOAT, d->gradients));
     const float *total = sum_slice(r, my_n);
     for (int q = 0; q < d->world; q++) {
         recv_at[q] = (int)dr_reducer_slice(r, n, q);
         recv_n[q] = (int)(dr_reducer_slice(r, n, q + 1) - recv_at[q]);
     }
-    DR_MPI(MPI_Allgatherv(total, (int)my_n, MPI_FLOAT, r->c.grads + begin, recv_n, recv_at,
-                          MPI_FLOAT, d->gradients));
+    DR_MPI_WAIT(d, DR_WAIT_GRADIENTS, exchange_name,
+                MPI_Allgatherv(total, (int)my_n, MPI_FLOAT, r->c.grads + begin, recv_n, recv_at,
+                               MPI_FLOAT, d->gradients));
     return DR_OK;
 }
 

@@ -431,7 +431,7 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     r->started_s = dr_metadata_now();
     dr_arena_init(&r->arena);
     dr_log_keep_warnings(dr_run_wants_report(r) ? &r->warnings : NULL);
-    dr_status st = dr_watchdog_start(d);
+    dr_status st = dr_watchdog_start(d, config->wait_limit_s);
     if (st == DR_OK) {
         st = prepare(r);
     }

@@ -71,6 +71,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     int64_t min_timestep, max_timestep;  /* as given; -1: not */
     const char *dump_dir;                /* NULL: none */
     int64_t dump_steps;
+    double wait_limit_s;   /* of one exchange between ranks; 0: none */
     const char *cache_dir; /* HDF5 latent cache; NULL: none */
     bool cache_latents;
     bool keep_latent_draw;   /* --latent_cache_content latents */

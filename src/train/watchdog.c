@@ -5,6 +5,7 @@
 #include "base/note.h"
 #include "dist/board.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +24,11 @@ static const char *const names[DR_DOES_COUNT] = {
     "saves",    "validates",      "draws samples"};
 
 static struct {
+    dr_dist *dist;
     dr_board board;
     pthread_t thread;
     bool runs;
+    bool looks;     /* at progress; else only at how long exchanges wait */
     bool all_here;  /* no rank is on another host */
     double fixed_s; /* 0: automatic */
     pthread_mutex_t lock;
@@ -63,6 +66,9 @@ static double usual_step_s(void)
 
 static double budget_s(dr_activity a)
 {
+    if (!dog.looks) {
+        return INFINITY;
+    }
     if (a != DR_DOES_STEP && a != DR_DOES_WAIT) {
         return phase_s;
     }
@@ -79,33 +85,42 @@ static double budget_s(dr_activity a)
 /* --- the end ------------------------------------------------------------------------------------
  */
 
+static void list_rank(dr_board_slot *s, bool full, dr_str *out)
+{
+    dr_str_printf(out, "%s%d", out->len == 0 ? "" : ", ", atomic_load(&s->rank));
+    if (full) {
+        dr_str_printf(out, " (%s, after step %lld)", names[atomic_load(&s->activity)],
+                      (long long)atomic_load(&s->step));
+    }
+}
+
 static void list_ranks(bool waiting, int64_t step, dr_str *out)
 {
-    int n = 0;
     for (int i = 0; i < dog.board.n; i++) {
         dr_board_slot *s = &dog.board.slots[i];
         dr_activity a = (dr_activity)atomic_load(&s->activity);
         bool waits = a == DR_DOES_WAIT && atomic_load(&s->step) >= step;
         if (waits == waiting) {
-            dr_str_printf(out, "%s%d", n == 0 ? "" : ", ", atomic_load(&s->rank));
-            if (!waiting) {
-                dr_str_printf(out, " (%s, after step %lld)", names[a],
-                              (long long)atomic_load(&s->step));
-            }
-            n++;
+            list_rank(s, !waiting, out);
         }
     }
+}
+
+static int64_t newest_step(void)
+{
+    int64_t step = 0;
+    for (int i = 0; i < dog.board.n; i++) {
+        int64_t theirs = atomic_load(&dog.board.slots[i].step);
+        step = theirs > step ? theirs : step;
+    }
+    return step;
 }
 
 static void describe_silence(double silent_s, dr_str *out)
 {
     dr_str silent = {0};
     dr_str waiting = {0};
-    int64_t step = 0;
-    for (int i = 0; i < dog.board.n; i++) {
-        int64_t theirs = atomic_load(&dog.board.slots[i].step);
-        step = theirs > step ? theirs : step;
-    }
+    const int64_t step = newest_step();
     list_ranks(false, step, &silent);
     list_ranks(true, step, &waiting);
     dr_str_printf(out, "no progress for %.1f s after step %lld: ", silent_s, (long long)step);
@@ -122,6 +137,26 @@ static void describe_silence(double silent_s, dr_str *out)
     dr_str_free(&waiting);
 }
 
+static void describe_overdue(const dr_overdue *o, dr_str *out)
+{
+    dr_str missing = {0};
+    const int64_t mine = atomic_load(&dog.board.slots[dog.board.own].calls[o->lane]);
+    for (int i = 0; i < dog.board.n; i++) {
+        if (atomic_load(&dog.board.slots[i].calls[o->lane]) < mine) {
+            list_rank(&dog.board.slots[i], true, &missing);
+        }
+    }
+    dr_str_printf(out, "%s after step %lld waited %.1f s (--ddp_timeout): ", o->name,
+                  (long long)newest_step(), o->waited_s);
+    if (missing.len > 0) {
+        dr_str_printf(out, "missing: rank %s", dr_str_get(&missing));
+    } else {
+        dr_str_add(out, dog.all_here ? "all ranks have come: the network between them fails"
+                                     : "all ranks of this host have come, another host's have not");
+    }
+    dr_str_free(&missing);
+}
+
 /* Whether this rank is the first of its host that can speak: those that wait can. */
 static bool speaks(void)
 {
@@ -133,16 +168,14 @@ static bool speaks(void)
     return true;
 }
 
-static void end_run(double silent_s)
+static void end_run(const dr_str *text)
 {
-    dr_str text = {0};
-    describe_silence(silent_s, &text);
     if (!speaks()) { /* another rank of this host says the same; its end ends this one */
         const struct timespec pause = {.tv_nsec = 300000000};
         (void)nanosleep(&pause, NULL);
     }
-    dr_note("hang %s", dr_str_get(&text));
-    dr_log_write(DR_LOG_ERROR, "%s", dr_str_get(&text));
+    dr_note("hang %s", dr_str_get(text));
+    dr_log_write(DR_LOG_ERROR, "%s", dr_str_get(text));
     _exit(dr_status_exit_code(DR_HANG));
 }
 
@@ -154,6 +187,7 @@ static void forgive_gap(double looked_s, double waited_s)
     double gap = dr_now_s() - looked_s - waited_s;
     if (gap > slack_s) {
         dog.alive_s += gap;
+        dr_dist_forgive(dog.dist, gap);
     }
 }
 
@@ -165,9 +199,16 @@ static void *watch(void *unused)
         dr_activity a = (dr_activity)atomic_load(&dog.board.slots[dog.board.own].activity);
         double silent_s = dr_now_s() - dog.alive_s;
         double left_s = budget_s(a) - silent_s;
+        dr_str text = {0};
+        dr_overdue late;
         if (left_s <= 0.0) {
+            describe_silence(silent_s, &text);
+        } else if (dr_dist_overdue(dog.dist, &late)) {
+            describe_overdue(&late, &text);
+        }
+        if (text.len > 0) {
             (void)pthread_mutex_unlock(&dog.lock);
-            end_run(silent_s);
+            end_run(&text);
         }
         struct timespec until;
         (void)clock_gettime(CLOCK_MONOTONIC, &until);
@@ -204,20 +245,24 @@ static dr_status start_thread(void)
     return DR_OK;
 }
 
-dr_status dr_watchdog_start(dr_dist *d)
+dr_status dr_watchdog_start(dr_dist *d, double wait_limit_s)
 {
     const char *text = getenv("DREAMRUN_HANG_TIMEOUT");
-    if (text == NULL || strcmp(text, "0") == 0) {
+    dog.looks = text != NULL && strcmp(text, "0") != 0;
+    if (!dog.looks && wait_limit_s <= 0.0) {
         return DR_OK;
     }
     dr_status st = DR_OK;
     dog.fixed_s = 0.0;
-    if (strcmp(text, "auto") != 0 && (!dr_parse_f64(text, &dog.fixed_s) || dog.fixed_s < 0.0)) {
+    if (dog.looks && strcmp(text, "auto") != 0 &&
+        (!dr_parse_f64(text, &dog.fixed_s) || dog.fixed_s < 0.0)) {
         st = dr_error_set(DR_INVALID, __FILE__, __LINE__,
                           "DREAMRUN_HANG_TIMEOUT: found '%s', expected auto or seconds", text);
     }
     DR_TRY(dr_dist_agree(d, st));
     DR_TRY(dr_board_open(d, &dog.board));
+    dr_dist_limit_waits(d, &dog.board, wait_limit_s);
+    dog.dist = d;
     dog.stops = false;
     dog.all_here = dr_dist_world(d) == dr_dist_local_world(d);
     dog.n_recent = 0;
@@ -239,6 +284,7 @@ void dr_watchdog_stop(void)
     (void)pthread_mutex_unlock(&dog.lock);
     (void)pthread_join(dog.thread, NULL);
     (void)pthread_cond_destroy(&dog.wake);
+    dr_dist_limit_waits(dog.dist, NULL, 0.0);
     dr_board_close(&dog.board);
     dog.runs = false;
 }

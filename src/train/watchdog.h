@@ -7,8 +7,8 @@
  * MPI. Source:   spec/launcher.md 4.
  *
  * DREAMRUN_HANG_TIMEOUT (dreamrun launch --hang_timeout) is "auto", seconds, or "0" and unset for
- * no watchdog. It watches progress, not the age of one call: a phase outside the steps has a budget
- * of its own, and signs of life begin it anew.
+ * no look at progress. It watches progress, not the age of one call: a phase outside the steps has
+ * a budget of its own, and signs of life begin it anew.
  */
 #ifndef DR_TRAIN_WATCHDOG_H
 #define DR_TRAIN_WATCHDOG_H
@@ -27,8 +27,9 @@ typedef enum dr_activity { /* what a rank does; dr_watchdog_name */
 } dr_activity;
 
 const char *dr_watchdog_name(dr_activity a);
-/* Collective. Begins with DR_DOES_PREPARE. */
-DR_MUST_USE dr_status dr_watchdog_start(dr_dist *d);
+/* Collective. Begins with DR_DOES_PREPARE. wait_limit_s: of one exchange between ranks
+ * (dist/wait_limit.h), after which the run ends with the same code; 0: none. */
+DR_MUST_USE dr_status dr_watchdog_start(dr_dist *d, double wait_limit_s);
 void dr_watchdog_stop(void);
 /* The rank does something else from now on; its budget of time begins. */
 void dr_watchdog_does(dr_activity a);

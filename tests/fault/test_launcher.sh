@@ -227,7 +227,7 @@ counted() {
     local quiet=1
     watched out -- --max_train_steps 1
     holds out.err '2 ranks x'
-    DREAMRUN_WORLD=3 train out || equal $? 71 'exit code'
+    DREAMRUN_WORLD=3 train out || equal $? 64 'exit code'
     holds out.err 'dreamrun launch started 3 ranks, but this process found 1'
 }
 

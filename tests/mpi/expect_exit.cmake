@@ -1,5 +1,8 @@
-# cmake -DEXPECTED=<code> -P expect_exit.cmake -- program arguments...
-# Fails unless the program ends with that exit code and says on stderr which rank it was.
+# cmake -DEXPECTED=<code> [-DTEXT=<regex>] -P expect_exit.cmake -- program arguments...
+# Fails unless the program ends with that exit code and says on stderr which rank it was, or the text.
+if(NOT DEFINED TEXT)
+  set(TEXT "rank [0-9]+: .*the last rank gives up")
+endif()
 set(command)
 set(seen FALSE)
 math(EXPR last "${CMAKE_ARGC} - 1")
@@ -14,6 +17,6 @@ execute_process(COMMAND ${command} RESULT_VARIABLE code OUTPUT_VARIABLE out ERRO
 if(NOT code STREQUAL EXPECTED)
   message(FATAL_ERROR "exit code ${code}, expected ${EXPECTED}\n${out}${err}")
 endif()
-if(NOT err MATCHES "rank [0-9]+: .*the last rank gives up")
+if(NOT err MATCHES "${TEXT}")
   message(FATAL_ERROR "no rank says why it ended:\n${err}")
 endif()
