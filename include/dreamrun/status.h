@@ -44,7 +44,7 @@ extern "C" {
     X(HANG, 74, "no progress: stopped by the watchdog")                                            \
     X(CANCELLED, 75, "state saved; start the same command again")                                  \
     X(NUMERIC, 76, "numeric failure (NaN or infinity)")                                            \
-    X(COMM, 71, "a peer rank failed")                                                              \
+    X(COMM, 74, "a peer rank is lost")                                                             \
     X(INEXACT, 78, "the result would not be exact")
 
 typedef enum dr_status {
