@@ -2,6 +2,8 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/log.h"
+#include "io/safetensors.h"
 #include "train/lora/lora_file.h"
 #include "train/model/model_file.h"
 
@@ -103,19 +105,6 @@ static void measure(dr_inspect_file *r)
 
 /* ---- hashes -------------------------------------------------------------------------------- */
 
-/* Bytes before the data of a safetensors file; 0 for other files. */
-static uint64_t header_bytes(const dr_inspect_file *r, const dr_map *m)
-{
-    uint64_t n = 0;
-    if (dr_tensor_file_container(r->file) != DR_CONTAINER_SAFETENSORS || m->size < 8) {
-        return 0;
-    }
-    for (int i = 7; i >= 0; i--) {
-        n = n << 8 | m->data[i];
-    }
-    return n <= m->size - 8 ? n + 8 : 0;
-}
-
 static dr_status hash_file(dr_inspect_file *r)
 {
     enum { PIECE = 16 << 20, OLD_AT = 0x100000, OLD_BYTES = 0x10000 };
@@ -129,11 +118,12 @@ static dr_status hash_file(dr_inspect_file *r)
     if (m.size > 1U << 30) {
         dr_info("%s: hashing %s ...", r->path, bytes);
     }
-    const uint64_t data = header_bytes(r, &m);
+    const bool safetensors = dr_tensor_file_container(r->file) == DR_CONTAINER_SAFETENSORS;
+    const size_t data = safetensors ? dr_safetensors_data_at(m.data, m.size) : 0;
     dr_digest *all = dr_digest_create(DR_SHA256);
     dr_digest *tail = dr_digest_create(DR_SHA256);
-    dr_digest_add(all, m.data, (size_t)data);
-    for (size_t at = (size_t)data; at < m.size; at += PIECE) {
+    dr_digest_add(all, m.data, data);
+    for (size_t at = data; at < m.size; at += PIECE) {
         const size_t n = m.size - at < PIECE ? m.size - at : PIECE;
         dr_digest_add(all, m.data + at, n);
         if (data > 0) {

@@ -1,6 +1,7 @@
 #include "apps/tool_sample.h"
 
 #include "apps/sample_latents.h"
+#include "apps/sample_loras.h"
 #include "apps/threads.h"
 #include "apps/tool_words.h"
 #include "backend/cpu/backend_cpu.h"
@@ -131,6 +132,7 @@ typedef struct sample_run {
     int n_pictures;
     dr_model_file *file;
     dr_network net;
+    dr_sample_loras loras;
     dr_sampling sampling;
     bool keep_latents;         /* they come from or go to a file */
     dr_sample_latents latents; /* of all pictures when kept */
@@ -203,6 +205,8 @@ static dr_status open_model(sample_run *r)
     open.v2 = open.v2 || dr_opt_flag(o, SAMPLE_v2);
     open.v_parameterization = open.v_parameterization || dr_opt_flag(o, SAMPLE_v_parameterization);
     DR_TRY(dr_model_file_open(&open, &r->file));
+    DR_TRY(dr_sample_loras_open(&r->loras, dr_opt_list(o, SAMPLE_lora),
+                                dr_model_file_config(r->file)));
     const int asked = (int)dr_opt_int_or(o, SAMPLE_num_cpu_threads_per_process, 0);
     const dr_network_options net = {.backend = &dr_backend_cpu,
                                     .threads = dr_threads_for_rank(asked, 1),
@@ -292,6 +296,7 @@ static dr_status prepare(sample_run *r)
         r->pictures = dr_xcalloc((size_t)r->n_pictures, sizeof *r->pictures);
     }
     DR_TRY(dr_network_load(&r->net, r->file));
+    DR_TRY(dr_sample_loras_merge(&r->loras, &r->net));
     return dr_sampling_open(&r->sampling, r->file, NULL);
 }
 
@@ -315,13 +320,26 @@ static void keep_noise(void *user, const float *noise, size_t n)
     }
 }
 
+/* The settings of a picture, its LoRAs among them, as web interfaces write and read them. */
+static void describe(const sample_run *r, const dr_sample_request *q, dr_str *out)
+{
+    dr_sample_request tagged = *q;
+    dr_str prompt = {0};
+    dr_str_add(&prompt, q->prompt);
+    dr_sample_loras_tags(&r->loras, &prompt);
+    tagged.prompt = dr_str_get(&prompt);
+    dr_sample_parameters(&tagged, r->net.o.clip_skip, out);
+    dr_sample_loras_hashes(&r->loras, out);
+    dr_str_free(&prompt);
+}
+
 static dr_status write_picture(const sample_run *r, const dr_sample_request *q,
                                const dr_image *image)
 {
     dr_str name = {0};
     dr_str parameters = {0};
     dr_str_printf(&name, "%05d_%llu.png", r->current, (unsigned long long)q->seed);
-    dr_sample_parameters(q, r->net.o.clip_skip, &parameters);
+    describe(r, q, &parameters);
     char *path = dr_path_join(dr_opt_str(&r->options, SAMPLE_output_dir), dr_str_get(&name));
     const dr_png_text text = {"parameters", dr_str_get(&parameters)};
     dr_status st = dr_png_write(path, image, &text, 1);
@@ -407,6 +425,7 @@ static void close_run(sample_run *r)
     dr_sample_prompts_free(&r->prompts);
     dr_sample_latents_free(&r->latents);
     dr_sampling_deinit(&r->sampling);
+    dr_sample_loras_close(&r->loras);
     dr_network_deinit(&r->net);
     dr_model_file_close(r->file);
     dr_arena_deinit(&r->arena);

@@ -101,6 +101,12 @@ static dr_status fail_truncated(const dr_safetensors *s, size_t n, const char *l
             s->source, n, least, (unsigned long long)want);
 }
 
+size_t dr_safetensors_data_at(const unsigned char *bytes, size_t n)
+{
+    const uint64_t length = n < LENGTH_BYTES ? UINT64_MAX : read_u64_le(bytes);
+    return n < LENGTH_BYTES || length > n - LENGTH_BYTES ? 0 : LENGTH_BYTES + (size_t)length;
+}
+
 static dr_status check_length(const dr_safetensors *s, const unsigned char *bytes, size_t n,
                               size_t *header_bytes)
 {

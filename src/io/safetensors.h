@@ -43,6 +43,8 @@ typedef struct dr_safetensors_meta {
 bool dr_safetensors_sniff(const char *path);
 /* The same of a file's first n bytes (64 are enough). */
 bool dr_safetensors_sniff_bytes(const unsigned char *head, size_t n);
+/* Where the data of a file of n bytes begin, behind its header; 0 when that lies beyond its end. */
+size_t dr_safetensors_data_at(const unsigned char *bytes, size_t n);
 
 /*
  * Maps the file and checks its header. On error *out is NULL.

@@ -89,6 +89,10 @@ DR_MUST_USE dr_status dr_network_to_host(dr_network *n, void **copy);
 void dr_network_from_host(dr_network *n, void *copy);
 void dr_network_deinit(dr_network *n);
 
+/* Adds ratio times a LoRA to the networks, which are bound and loaded. Errors: DR_NOMEM, those of
+ * reading. */
+DR_MUST_USE dr_status dr_network_merge_lora(dr_network *n, const dr_lora_file *file, double ratio);
+
 /* ---- network_lora.c: for network.c ---- */
 
 /* Puts the adapters of o.lora on the networks and says what of them is trained. */

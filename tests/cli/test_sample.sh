@@ -115,6 +115,23 @@ expect 0 '' cmp "$work/l/00000_7.png" "$work/m/00000_7.png"
 expect 65 "tensor 'initial' is [1,4,8,8] F32, expected [2,4,8,8]" \
     sample --prompt a --n 2 --output_dir "$work/m" --latents_in "$work/l.safetensors"
 
+# --- LoRAs ---
+expect 0 '' "$tools" init_model tiny "$work/tuned" --seed 4
+expect 0 'modules' "$tools" extract_lora --model_org "$model" --model_tuned "$work/tuned" --dim 8 \
+    --save_to "$work/a: dog.safetensors"
+lora="$work/a: dog.safetensors"
+expect 0 '' sample --prompt a --output_dir "$work/lora" --lora "$lora"
+expect 0 '' sample --prompt a --output_dir "$work/half" --lora "$lora:0.25" --lora "$lora:0.75"
+expect 0 '' sample --prompt a --output_dir "$work/none" --lora "$lora:0" --latents_out "$work/none.safetensors"
+expect 0 '' cmp "$work/l.safetensors" "$work/none.safetensors"
+expect 1 'differ' cmp "$work/l/00000_7.png" "$work/lora/00000_7.png"
+expect 0 '<lora:a: dog:0.25> <lora:a: dog:0.75>' strings "$work/half/00000_7.png"
+expect 64 "found 'much' behind the file" sample --prompt a --output_dir "$work/o" --lora "$lora:much"
+expect 71 'no.safetensors: cannot open' sample --prompt a --output_dir "$work/o" --lora "$work/no.safetensors:2"
+python3 "$(dirname "$0")/make_weights.py" "$work"
+expect 65 'the LoRA was made for' sample --prompt a --output_dir "$work/o" --lora "$work/kohya.safetensors"
+expect 65 'no tensor has a name that a LoRA' sample --prompt a --output_dir "$work/o" --lora "$model/unet/diffusion_pytorch_model.safetensors"
+
 # --- make_pictures ---
 data="$work/data"
 expect 0 '8 pictures' "$tools" make_pictures "$data"

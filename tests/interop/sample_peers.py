@@ -8,12 +8,14 @@ samples two prompts from given latents (--latents_in) and dumps where it ends an
 the pipeline does the same in f32 with the scheduler of that name (sd_schedulers.py), the same noise, guidance, and the
 prompts' states by sd-scripts' rules (sample_text.py). Compared are the final latents (relative L2) and the pixels of
 the PNG files (8-bit steps). TAESD as --vae is compared where $DR_SHARED has it. Then: files of prompts in all forms,
-the text of the PNG files, the grid, the reuse of dumped latents.
+the text of the PNG files, the grid, the reuse of dumped latents. LoRAs (--lora) beside diffusers' load_lora_weights
+and beside the merged model.
 Prints each check with the measured number; ends with "N passed, N failed"; exit status 1 on failure.
 """
 import argparse
 import dataclasses
 import filecmp
+import hashlib
 import json
 import os
 import shutil
@@ -28,9 +30,11 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging
+from peft import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import lora_reference
 import sample_text
 import sd_schedulers
 import tiny_models
@@ -168,7 +172,8 @@ def run_peer(bench, case, initial, noise, vae):
     return torch.stack(finals), pixels
 
 
-def run_case(bench, case, score):
+def run_case(bench, case, score, loras=()):
+    """loras: (file, weight), which the pipe has already."""
     print(f"--- {case.name}")
     folder = tempfile.mkdtemp(dir=bench.work)
     width, height = case.size
@@ -182,7 +187,7 @@ def run_case(bench, case, score):
         "--model", bench.model(case.model), *[w for p in prompts for w in ("--prompt", p)], "--negative_prompt",
         NEGATIVE, *case.flags(), "--seed", 5, "--output_dir", folder, "--latents_in",
         os.path.join(folder, "in.safetensors"), "--latents_out", os.path.join(folder, "out.safetensors"),
-        *(["--vae", taesd] if case.taesd else []))
+        *(["--vae", taesd] if case.taesd else []), *[w for f, r in loras for w in ("--lora", f"{f}:{r}")])
     dumped = load_file(os.path.join(folder, "out.safetensors"))
     finals, pixels = run_peer(bench, case, initial, dumped.get("noise", torch.zeros(0)), vae)
     score.check("the dump has the given latents", torch.equal(dumped["initial"], initial))
@@ -192,6 +197,58 @@ def run_case(bench, case, score):
         got = np.asarray(Image.open(paths[i])).astype(np.int32)
         score.check(f"picture {i} has its size", got.shape == (height, width, 3), got.shape)
         score.limit(f"pixels of picture {i}: largest difference", int(np.abs(got - pixels[i]).max()), PIXEL_LIMIT)
+    return paths
+
+
+def write_loras(bench, pipe, folder):
+    """One in sd-scripts' names, of half precision and with 3x3 convolutions, and one that diffusers writes."""
+    os.mkdir(folder)
+    files = []
+    for i, rank in enumerate((4, 3)):
+        net = lora_reference.Network(pipe.unet, pipe.text_encoder, dim=rank, alpha=2, conv_dim=rank, conv_alpha=1)
+        generator = torch.Generator().manual_seed(50 + i)
+        for m in net.modules():
+            m.start(generator)
+        files.append(os.path.join(folder, f"kohya {i}.safetensors"))
+        save_file({k: v.half() for k, v in net.state().items()}, files[-1])
+    twin = StableDiffusionPipeline.from_pretrained(bench.model("sd1"), safety_checker=None,
+                                                   requires_safety_checker=False)
+    twin.load_lora_weights(folder, weight_name=os.path.basename(files[1]), adapter_name="default")
+    parts = {"unet": twin.unet, "text_encoder": twin.text_encoder}
+    StableDiffusionPipeline.save_lora_weights(
+        folder, **{f"{k}_lora_layers": get_peft_model_state_dict(m) for k, m in parts.items()},
+        **{f"{k}_lora_adapter_metadata": m.peft_config["default"].to_dict() for k, m in parts.items()})
+    return [files[0], os.path.join(folder, "pytorch_lora_weights.safetensors")]
+
+
+def run_loras(bench, score):
+    """--lora beside load_lora_weights + set_adapters, and beside the model that merge_lora writes."""
+    pipe, folder = bench.pipe("sd1"), os.path.join(bench.work, "loras")
+    files, weights = write_loras(bench, pipe, folder), (0.8, -0.5)
+    case = Case("SD1 two LoRAs", "sd1", "euler", clip_skip=2)
+    for i, file in enumerate(files):
+        pipe.load_lora_weights(folder, weight_name=os.path.basename(file), adapter_name="first" if i == 0 else "second")
+    pipe.set_adapters(["first", "second"], list(weights))
+    paths = run_case(bench, case, score, list(zip(files, weights)))
+    pipe.unload_lora_weights()
+    merged, latents = os.path.join(folder, "merged"), os.path.join(os.path.dirname(paths[0]), "in.safetensors")
+    done = subprocess.run([bench.tools, "merge_lora", "--sd_model", bench.model("sd1"), "--save_to", merged, "--models",
+                           *files, "--ratios", *map(str, weights)], capture_output=True, check=False)
+    score.check("merge_lora", done.returncode == 0, done.stderr.decode())
+    prompts = [w for p in PROMPTS for w in ("--prompt", p)]
+    common = [*prompts, "--negative_prompt", NEGATIVE, *case.flags(), "--seed", 5, "--latents_in", latents]
+    same = bench.sample("--model", merged, *common, "--output_dir", f"{folder}/same")
+    plain = bench.sample("--model", bench.model("sd1"), *common, "--output_dir", f"{folder}/plain")
+    for i, path in enumerate(paths):
+        got, want, without = (np.asarray(Image.open(p)).astype(np.int32) for p in (path, same[i], plain[i]))
+        score.check(f"picture {i} is that of the merged model", np.array_equal(got, want))
+        score.check(f"picture {i} shows the LoRAs", np.abs(got - without).max() > 10 * PIXEL_LIMIT, np.abs(got - without).max())
+    text = Image.open(paths[1]).text["parameters"]
+    hashes = [hashlib.sha256(data[8 + int.from_bytes(data[:8], "little"):]).hexdigest()[:12]
+              for data in (open(f, "rb").read() for f in files)]
+    tags = [f"{PROMPTS[1]} <lora:kohya 0:0.8> <lora:pytorch_lora_weights:-0.5>\nNegative",
+            f', Lora hashes: "kohya 0: {hashes[0]}, pytorch_lora_weights: {hashes[1]}"']
+    score.check("the PNG tells of them", text.startswith(tags[0]) and text.endswith(tags[1]), text)
 
 
 def run_files(bench, score):
@@ -325,6 +382,8 @@ def main():
                 print(f"--- {case.name}: left out, $DR_SHARED/taesd is missing")
                 continue
             run_case(bench, case, score)
+        if args.only in "SD1 two LoRAs":
+            run_loras(bench, score)
         if args.only in "files":
             run_files(bench, score)
             run_prompt_files(bench, score)

@@ -95,6 +95,12 @@ static dr_status merge_part(dr_network *n, const dr_lora_file *file, double rati
     return st;
 }
 
+dr_status dr_network_merge_lora(dr_network *n, const dr_lora_file *file, double ratio)
+{
+    DR_TRY(merge_part(n, file, ratio, DR_PART_TEXT_ENCODER));
+    return merge_part(n, file, ratio, DR_PART_UNET);
+}
+
 dr_status dr_network_merge_base(dr_network *n, const dr_model_config *config)
 {
     const dr_lora_settings *s = n->o.lora;
@@ -103,10 +109,7 @@ dr_status dr_network_merge_base(dr_network *n, const dr_model_config *config)
         DR_TRY(dr_lora_file_open(&file, s->base[i].path));
         dr_status st = dr_lora_check_model(file, config);
         if (st == DR_OK) {
-            st = merge_part(n, file, s->base[i].ratio, DR_PART_TEXT_ENCODER);
-        }
-        if (st == DR_OK) {
-            st = merge_part(n, file, s->base[i].ratio, DR_PART_UNET);
+            st = dr_network_merge_lora(n, file, s->base[i].ratio);
         }
         dr_lora_file_close(file);
         DR_TRY(st);
