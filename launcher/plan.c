@@ -71,6 +71,12 @@ const char *dr_word_value(const dr_words *w, const char *name, const char *short
     return found;
 }
 
+/* The program that `dreamrun test` starts takes a folder and no options. */
+static bool takes_options(const dr_launch_plan *p)
+{
+    return strcmp(p->program, "dreamrun_selftest") != 0;
+}
+
 /* Options of launch that are the program's too: given once, or twice the same. */
 static dr_status add_shared(dr_launch_plan *p, const dr_words *words)
 {
@@ -88,6 +94,9 @@ static dr_status add_shared(dr_launch_plan *p, const dr_words *words)
         DR_FAIL(DR_INVALID,
                 "--cpu for dreamrun launch and --device %s for %s contradict each other", device,
                 p->program);
+    }
+    if (!takes_options(p)) {
+        return DR_OK;
     }
     if (ours != NULL && theirs == NULL) {
         dr_push_setting(&p->argv, "--mixed_precision", ours);
@@ -108,8 +117,8 @@ static dr_status add_program(dr_launch_plan *p, const dr_launch_facts *f, const 
         dr_strv_push(&p->argv, words->at[i]);
     }
     /* What another number of ranks must not change: the width of data parallelism. */
-    bool elastic =
-        dr_opt_has(o, DR_LAUNCH_min_processes) && !dr_opt_is(o, DR_LAUNCH_elastic, "off");
+    bool elastic = takes_options(p) && dr_opt_has(o, DR_LAUNCH_min_processes) &&
+                   !dr_opt_is(o, DR_LAUNCH_elastic, "off");
     if (elastic && dr_word_value(words, "--virtual_shards", "--virt") == NULL) {
         char number[16];
         (void)snprintf(number, sizeof number, "%d",
@@ -118,7 +127,7 @@ static dr_status add_program(dr_launch_plan *p, const dr_launch_facts *f, const 
     }
     const char *requeued = dr_env_find(f->env, "SLURM_RESTART_COUNT");
     bool again = f->attempt > 0 || (requeued != NULL && strcmp(requeued, "0") != 0);
-    if (again && strcmp(p->program, "dreamrun_selftest") != 0) {
+    if (again && takes_options(p)) {
         dr_strv_push(&p->argv, "--resume=auto"); /* the last one counts */
     }
     return DR_OK;

@@ -228,6 +228,9 @@ static void precision_is_passed_on_once(void **state)
     expect_line(&f, WORDS("--mixed_precision=bf16", "train_db", "--mixed_prec", "bf16"),
                 "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE
                 "/opt/bin/train_db --mixed_prec bf16\n");
+    expect_line(&f, WORDS("--mixed_precision=bf16", "dreamrun_selftest", "folder"),
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE
+                "/opt/bin/dreamrun_selftest folder\n"); /* it has no such option */
     expect_error(&f, WORDS("--mixed_precision", "no", "train_db", "--mixed_precision=fp16"),
                  DR_INVALID, "found no for dreamrun launch and fp16 for train_db");
     expect_error(&f, WORDS("--mixed_precision", "fp8", "train_db"), DR_UNSUPPORTED,
