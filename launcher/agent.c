@@ -99,8 +99,10 @@ static dr_status say_hello(agent *a)
     char host[256] = "?";
     dr_str text = {0};
     const char *token = getenv("DREAMRUN_TOKEN");
+    const char *named = getenv("DREAMRUN_HOST"); /* where each machine has a launch of its own */
     (void)gethostname(host, sizeof host - 1);
-    dr_str_printf(&text, "%s %s %ld", token != NULL ? token : "-", host, (long)a->child);
+    dr_str_printf(&text, "%s %s %ld", token != NULL ? token : "-", named != NULL ? named : host,
+                  (long)a->child);
     bool ok = dr_wire_send(a->socket, DR_WIRE_HELLO, a->rank, dr_str_get(&text), text.len);
     dr_str_free(&text);
     if (!ok) {
@@ -279,7 +281,10 @@ dr_status dr_agent_run(const char *const *argv, int *code)
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != a.parent) {
         DR_FAIL(DR_IO, "rank %d: what started it is gone", a.rank);
     }
-    DR_TRY(dr_wire_connect(address, &a.socket));
+    dr_status st = dr_wire_connect(address, &a.socket);
+    if (st != DR_OK) {
+        return dr_error_prefix(st, "rank %d: the launcher cannot be reached", a.rank);
+    }
     watch_signals(&a);
     DR_TRY(start_child(&a, argv));
     DR_TRY(say_hello(&a));

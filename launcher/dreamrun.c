@@ -3,8 +3,11 @@
 #include "base/log.h"
 #include "launcher/agent.h"
 #include "launcher/commands.h"
+#include "launcher/follow.h"
 #include "launcher/job.h"
 #include "launcher/machine.h"
+#include "launcher/machines.h"
+#include "launcher/relay.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -114,9 +117,17 @@ static dr_status launch_plan(const dr_launch_plan *p, const dr_launch_facts *f, 
         *code = print_launch_help();
         return DR_OK;
     }
+    if (p->dry_run && p->meets && p->machine_rank > 0) {
+        (void)printf("machine %d of %d: goes to machine 0, whose mpirun starts the ranks here\n",
+                     p->machine_rank, p->n_machines);
+        return DR_OK;
+    }
     if (p->dry_run) {
         print_plan(p, stdout);
         return DR_OK;
+    }
+    if (p->meets && p->machine_rank > 0) {
+        return dr_follow(p, f, argc, argv, code);
     }
     if (p->debug) {
         print_plan(p, stderr);
@@ -153,13 +164,34 @@ static dr_launch_facts look_around(own_machine *m, const char *bin_dir)
     };
 }
 
+/* Waits for the launches of the other machines, and plans with them; when that fails they are told
+ * why. dr_job_run ends them otherwise. */
+static dr_status gather(dr_launch_plan *p, dr_launch_facts *f, dr_machines *m, int argc,
+                        const char *const *argv)
+{
+    dr_status st = dr_machines_gather(m, p, f, argc, argv);
+    if (st == DR_OK) {
+        f->machines = m;
+        dr_launch_plan_deinit(p);
+        st = dr_launch_plan_make(p, f, argc, argv);
+    }
+    if (st != DR_OK) {
+        dr_machines_end(m, dr_status_exit_code(st), dr_error_message());
+    }
+    return st;
+}
+
 static int launch(const char *bin_dir, int argc, const char *const *argv)
 {
     own_machine m;
     dr_launch_plan p;
     int code = 0;
-    const dr_launch_facts facts = look_around(&m, bin_dir);
+    dr_machines machines = {0};
+    dr_launch_facts facts = look_around(&m, bin_dir);
     dr_status st = dr_launch_plan_make(&p, &facts, argc, argv);
+    if (st == DR_OK && p.meets && p.machine_rank == 0 && !p.dry_run) {
+        st = gather(&p, &facts, &machines, argc, argv);
+    }
     if (st == DR_OK) {
         st = launch_plan(&p, &facts, argc, argv, &code);
     }
@@ -232,6 +264,14 @@ static int run_info(info_command command, const char *bin_dir, int argc, const c
     return st == DR_OK ? 0 : fail(st);
 }
 
+/* `dreamrun relay HOST WORDS`: what mpirun starts in place of ssh. */
+static int run_relay(int argc, const char *const *argv)
+{
+    int code = 0;
+    dr_status st = dr_relay_run(argc, argv, &code);
+    return st == DR_OK ? code : fail(st);
+}
+
 /* `dreamrun agent PROGRAM ARGS`: what mpirun and srun start for each rank. */
 static int run_agent(const char *const *argv)
 {
@@ -299,6 +339,9 @@ static int run_command(const char *bin_dir, int argc, const char *const *words)
     words++;
     if (strcmp(name, "agent") == 0) {
         return run_agent(words);
+    }
+    if (strcmp(name, "relay") == 0) {
+        return run_relay(argc, words);
     }
     if (strcmp(name, "launch") == 0) {
         return launch(bin_dir, argc, words);

@@ -24,9 +24,23 @@ void dr_hosts_add(dr_hosts *h, const char *name, int slots)
     h->at[h->n++] = (dr_host){.name = copy.data, .slots = slots > 0 ? slots : 1};
 }
 
+void dr_hosts_label(dr_hosts *h, const char *label)
+{
+    dr_str copy = {0};
+    dr_str_add(&copy, label);
+    free(h->at[h->n - 1].label);
+    h->at[h->n - 1].label = copy.data;
+}
+
+const char *dr_host_label(const dr_host *h)
+{
+    return h->label != NULL ? h->label : h->name;
+}
+
 void dr_hosts_free(dr_hosts *h)
 {
     for (size_t i = 0; i < h->n; i++) {
+        free(h->at[i].label);
         free(h->at[i].name);
     }
     free(h->at);
@@ -46,6 +60,7 @@ bool dr_hosts_remove(dr_hosts *h, const char *name)
 {
     for (size_t i = 0; i < h->n; i++) {
         if (strcmp(h->at[i].name, name) == 0) {
+            free(h->at[i].label);
             free(h->at[i].name);
             memmove(h->at + i, h->at + i + 1, (h->n - i - 1) * sizeof *h->at);
             h->n--;

@@ -10,9 +10,10 @@
 #include "base/str.h"
 
 typedef struct dr_host {
-    char *name;
-    int slots; /* ranks that it offers, at least 1                                             */
-    int ranks; /* ranks that dr_hosts_share gave it                                            */
+    char *name;  /* as mpirun or srun is to call it                                        */
+    char *label; /* as its ranks call it; NULL: the same                                   */
+    int slots;   /* ranks that it offers, at least 1                                             */
+    int ranks;   /* ranks that dr_hosts_share gave it                                            */
 } dr_host;
 
 typedef struct dr_hosts {
@@ -21,6 +22,9 @@ typedef struct dr_hosts {
 } dr_hosts;
 
 void dr_hosts_add(dr_hosts *h, const char *name, int slots);
+/* Names the last host for messages. */
+void dr_hosts_label(dr_hosts *h, const char *label);
+const char *dr_host_label(const dr_host *h);
 void dr_hosts_free(dr_hosts *h);
 int dr_hosts_slots(const dr_hosts *h);
 /* Removes a host; false: it is not in the list. */

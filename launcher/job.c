@@ -7,6 +7,7 @@
 #include "launcher/decide.h"
 #include "launcher/journal.h"
 #include "launcher/machine.h"
+#include "launcher/machines.h"
 #include "launcher/requeue.h"
 #include "launcher/run_dir.h"
 #include "launcher/supervise.h"
@@ -17,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 typedef struct job {
@@ -27,7 +27,7 @@ typedef struct job {
     const char *const *argv;
     dr_str run_dir, address, log_dir;
     int listener;
-    char token[33];
+    char token[DR_WIRE_TOKEN];
     dr_journal journal;
     dr_strv lost; /* hosts */
     dr_restart_rules rules;
@@ -38,18 +38,6 @@ typedef struct job {
 
 /* --- set-up -------------------------------------------------------------------------------------
  */
-
-static dr_status make_token(char token[33])
-{
-    unsigned char bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
-        DR_FAIL(DR_IO, "getrandom: %s", strerror(errno));
-    }
-    for (size_t i = 0; i < sizeof bytes; i++) {
-        (void)snprintf(token + 2 * i, 3, "%02x", bytes[i]);
-    }
-    return DR_OK;
-}
 
 static dr_restart_rules rules_of(const dr_optset *o)
 {
@@ -90,10 +78,14 @@ static dr_status prepare(job *j, const dr_launch_plan *p)
         p->hosts.n > 1 || (p->hosts.n == 1 && strcmp(p->hosts.at[0].name, j->facts.host) != 0);
     (void)dr_run_dir_sweep();
     DR_TRY(dr_run_dir_create(&j->run_dir));
-    DR_TRY(make_token(j->token));
+    DR_TRY(dr_wire_token(j->token));
     DR_TRY(choose_log_dir(j));
     j->facts.run_dir = dr_str_get(&j->run_dir);
     j->facts.lost = &j->lost;
+    if (j->facts.machines != NULL) {
+        const dr_machines *m = j->facts.machines;
+        return dr_wire_listen_at(&m->ip, m->at[0].ip, 0, &j->listener, &j->address);
+    }
     return dr_wire_listen(far ? NULL : dr_str_get(&j->run_dir), j->facts.host, &j->listener,
                           &j->address);
 }
@@ -121,17 +113,6 @@ static uint64_t save_signals(const dr_optset *o)
     return bits;
 }
 
-static double start_timeout(const dr_optset *o)
-{
-    const char *conf = dr_opt_str(o, DR_LAUNCH_rdzv_conf);
-    double s = 0.0;
-    if (conf != NULL && dr_str_starts(conf, "timeout=") &&
-        dr_parse_f64(conf + strlen("timeout="), &s)) {
-        return s;
-    }
-    return dr_opt_float(o, DR_LAUNCH_start_timeout);
-}
-
 static dr_status create_console(const job *j, const dr_launch_plan *p, dr_console **out)
 {
     const char *tee = dr_opt_str(j->options, DR_LAUNCH_tee);
@@ -145,38 +126,47 @@ static dr_status create_console(const job *j, const dr_launch_plan *p, dr_consol
         out);
 }
 
-/* The strings of v and the agents' two, with NULL at the end; the caller frees the array. */
-static const char **with_agents(const dr_strv *v, const char *address, const char *token)
+/* The strings of v and those of more, with NULL at the end; the caller frees the array. */
+static const char **joined(const dr_strv *v, const dr_strv *more)
 {
-    const char **out = dr_xcalloc(v->n + 3, sizeof *out);
-    for (size_t i = 0; i < v->n; i++) {
-        out[i] = v->at[i];
+    const char **out = dr_xcalloc(v->n + more->n + 1, sizeof *out);
+    for (size_t i = 0; i < v->n + more->n; i++) {
+        out[i] = i < v->n ? v->at[i] : more->at[i - v->n];
     }
-    out[v->n] = address;
-    out[v->n + 1] = token;
     return out;
+}
+
+/* What agents and relays need to find us, and the other machines. */
+static void add_addresses(const job *j, dr_strv *out)
+{
+    dr_push_setting(out, "DREAMRUN_SUPERVISOR", dr_str_get(&j->address));
+    dr_push_setting(out, "DREAMRUN_TOKEN", j->token);
+    if (j->facts.machines != NULL) {
+        dr_str list = {0};
+        dr_machines_addresses(j->facts.machines, &list);
+        dr_push_setting(out, "DREAMRUN_MACHINES", dr_str_get(&list));
+        dr_str_free(&list);
+    }
 }
 
 static dr_status supervise(const job *j, const dr_launch_plan *p, dr_ranks *ranks, dr_supervised *r)
 {
-    dr_str address = {0};
-    dr_str token = {0};
-    dr_str_printf(&address, "DREAMRUN_SUPERVISOR=%s", dr_str_get(&j->address));
-    dr_str_printf(&token, "DREAMRUN_TOKEN=%s", j->token);
-    const char **argv = with_agents(&p->argv, NULL, NULL);
-    const char **env = with_agents(&p->env, dr_str_get(&address), dr_str_get(&token));
-    dr_status st =
-        dr_supervise(argv, env,
-                     &(dr_supervise_options){.grace_s = dr_opt_float(j->options, DR_LAUNCH_grace),
-                                             .start_timeout_s = start_timeout(j->options),
-                                             .save_signals = save_signals(j->options),
-                                             .ranks = ranks,
-                                             .show_starter = p->debug},
-                     r);
+    dr_strv addresses = {0};
+    add_addresses(j, &addresses);
+    const char **argv = joined(&p->argv, &(dr_strv){0});
+    const char **env = joined(&p->env, &addresses);
+    dr_status st = dr_supervise(
+        argv, env,
+        &(dr_supervise_options){.grace_s = dr_opt_float(j->options, DR_LAUNCH_grace),
+                                .start_timeout_s = dr_settings_start_timeout(j->options),
+                                .save_signals = save_signals(j->options),
+                                .ranks = ranks,
+                                .machines = j->facts.machines,
+                                .show_starter = p->debug},
+        r);
     free(argv);
     free(env);
-    dr_str_free(&address);
-    dr_str_free(&token);
+    dr_strv_free(&addresses);
     return st;
 }
 
@@ -210,6 +200,17 @@ static void note_end(job *j, const dr_attempt_end *e, const dr_ranks *ranks)
     dr_str_free(&fields);
 }
 
+/* Ranks on a machine whose launch is gone are lost, whoever killed them. */
+static void lose_machines(const job *j, dr_ranks *ranks)
+{
+    const dr_machines *m = j->facts.machines;
+    for (int i = 0; m != NULL && i < m->n; i++) {
+        for (int r = 0; r < ranks->n && !m->at[i].here; r++) {
+            ranks->at[r].lost |= strcmp(ranks->at[r].host, m->at[i].label) == 0;
+        }
+    }
+}
+
 /* Hosts all of whose ranks went without a word, when there are others. */
 static int add_lost_hosts(job *j, const dr_launch_plan *p, const dr_ranks *ranks)
 {
@@ -218,7 +219,7 @@ static int add_lost_hosts(job *j, const dr_launch_plan *p, const dr_ranks *ranks
         int of_host = 0;
         int lost = 0;
         for (int r = 0; r < ranks->n; r++) {
-            bool here = strcmp(ranks->at[r].host, p->hosts.at[h].name) == 0;
+            bool here = strcmp(ranks->at[r].host, dr_host_label(&p->hosts.at[h])) == 0;
             of_host += here;
             lost += here && ranks->at[r].lost;
         }
@@ -242,6 +243,7 @@ static dr_status attempt(job *j, const dr_launch_plan *p, dr_decision *next)
     note_start(j, p);
     dr_status st = supervise(j, p, &ranks, &r);
     if (st == DR_OK) {
+        lose_machines(j, &ranks);
         dr_console_flush(console);
         bool oom_killed = r.signal == 0 && dr_machine_oom_kills() > oom;
         dr_verdict_of(p, &ranks, &r, oom_killed, &end);
@@ -367,6 +369,10 @@ dr_status dr_job_run(const dr_launch_plan *p, const dr_launch_facts *f, int argc
              .listener = -1,
              .rules = rules_of(&p->settings.options)};
     dr_status st = run(&j, p, code);
+    if (f->machines != NULL) {
+        dr_machines_end(f->machines, st == DR_OK ? *code : dr_status_exit_code(st),
+                        st == DR_OK ? dr_str_get(&j.end) : dr_error_message());
+    }
     if (j.listener >= 0) {
         (void)close(j.listener);
     }

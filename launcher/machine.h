@@ -36,6 +36,9 @@ bool dr_machine_srun_has_pmix(const char *srun);
 bool dr_machine_can_run(const char *path);
 /* The path of a program in $PATH into buf; false when there is none. */
 bool dr_machine_find_program(const char *name, char *buf, size_t size);
+/* " (process 123, name)" of who listens at a TCP port of this host into buf; "" where that cannot
+ * be told, as of another user's processes. */
+void dr_machine_port_owner(int port, char *buf, size_t size);
 /* The folder that holds this very program. Errors: DR_IO. */
 DR_MUST_USE dr_status dr_machine_bin_dir(char *buf, size_t size);
 

@@ -15,6 +15,8 @@
 #include "launcher/hosts.h"
 #include "launcher/settings.h"
 
+struct dr_machines;
+
 typedef struct dr_launch_facts {
     int n_cpus;  /* CPUs that this process may use (affinity)                      */
     int n_cores; /* physical cores among them, at most the cgroup's CPU quota      */
@@ -35,6 +37,7 @@ typedef struct dr_launch_facts {
     int first_ranks;     /* ranks of the first attempt; 0: this is it                           */
     const dr_strv *lost; /* hosts that failed; NULL: none                                        */
     const char *run_dir; /* private folder of this launch; NULL: none (dry run)                  */
+    struct dr_machines *machines; /* that came to machine 0; NULL: none, or not yet          */
 } dr_launch_facts;
 
 typedef enum dr_starter {
@@ -59,6 +62,9 @@ typedef struct dr_launch_plan {
     int n_threads; /* of each rank                                                            */
     const char *n_threads_from;
     bool uses_gpus;
+    bool meets;       /* one launch per machine: this is the one of machine_rank             */
+    int machine_rank; /* meets: of n_machines; 0 starts the ranks of all                      */
+    int n_machines;
     bool supervised; /* start, watch and report; otherwise execute in place                     */
     bool is_rank;    /* already a rank of a running MPI job: nothing is changed                 */
     bool idle;       /* another node's task supervises: nothing is to be done here              */
@@ -75,8 +81,12 @@ typedef struct dr_launch_plan {
 DR_MUST_USE dr_status dr_launch_plan_make(dr_launch_plan *p, const dr_launch_facts *f, int argc,
                                           const char *const *argv);
 void dr_launch_plan_deinit(dr_launch_plan *p);
+/* Number of GPUs in the text of --gpu_ids. */
+int dr_plan_gpu_ids(const char *ids);
 /* One line that a shell would run the same way: env -u ... NAME=value ... program args. */
 void dr_launch_plan_print(const dr_launch_plan *p, dr_str *out);
+/* "NAME=value" as one string. */
+void dr_push_setting(dr_strv *v, const char *name, const char *value);
 /* Adds a word so that a POSIX shell reads it as one. */
 void dr_quote_word(const char *word, dr_str *out);
 /* Whether a first word is the name of a trainer: train_db, train_network, cache_latents, with path

@@ -1,4 +1,5 @@
 /* Command lines: mpirun of Open MPI 4 and 5, srun, the agent alone. */
+#include "launcher/machines.h"
 #include "launcher/plan_internal.h"
 
 #include <stdio.h>
@@ -73,11 +74,39 @@ static void add_hosts(dr_launch_plan *p)
     dr_str_free(&list);
 }
 
-static void add_network(dr_launch_plan *p, const dr_launch_facts *f)
+/* The launches on the other machines stand in for ssh. */
+static dr_status add_relay(dr_launch_plan *p, const dr_launch_facts *f)
+{
+    dr_str agent = {0};
+    char number[16];
+    if (strpbrk(f->bin_dir, " \t") != NULL) {
+        DR_FAIL(DR_INVALID,
+                "%s: Open MPI cannot start programs on other machines from a folder with a space "
+                "in its name; install dreamrun elsewhere",
+                f->bin_dir);
+    }
+    dr_str_printf(&agent, "%s/dreamrun relay", f->bin_dir);
+    add_daemon_mca(p, f, "plm_rsh_agent", "plm_ssh_agent", dr_str_get(&agent));
+    dr_str_free(&agent);
+    (void)snprintf(number, sizeof number, "%d", p->n_machines > 128 ? p->n_machines : 128);
+    add_daemon_mca(p, f, "plm_rsh_num_concurrent", "plm_ssh_num_concurrent", number);
+    add_daemon_mca(p, f, "plm_rsh_no_tree_spawn", "plm_ssh_no_tree_spawn", "1");
+    /* a daemon that stays the relay's child ends with it */
+    add_daemon_mca(p, f, "orte_leave_session_attached", "prte_leave_session_attached", "1");
+    return DR_OK;
+}
+
+static dr_status add_network(dr_launch_plan *p, const dr_launch_facts *f)
 {
     const dr_optset *o = &p->settings.options;
     const char *interface = dr_opt_str(o, DR_LAUNCH_interface);
     const char *agent = dr_opt_str(o, DR_LAUNCH_rsh_agent);
+    if (p->meets) {
+        DR_TRY(add_relay(p, f));
+        if (interface == NULL && f->machines != NULL && f->machines->network[0] != '\0') {
+            interface = f->machines->network;
+        }
+    }
     if (interface != NULL) {
         add_mca(p, f, "btl_tcp_if_include", interface);
         add_daemon_mca(p, f, "oob_tcp_if_include", "prte_if_include", interface);
@@ -90,6 +119,7 @@ static void add_network(dr_launch_plan *p, const dr_launch_facts *f)
         add_mca(p, f, "oob_tcp_keepalive_intvl", "1");
         add_mca(p, f, "oob_tcp_keepalive_probes", "3");
     }
+    return DR_OK;
 }
 
 /* Other hosts get none of our environment by themselves. */
@@ -98,7 +128,9 @@ static void add_exports(dr_launch_plan *p)
     for (size_t i = 0; i < p->set.n; i++) {
         dr_str name = {0};
         dr_str_add_n(&name, p->set.at[i], strcspn(p->set.at[i], "="));
-        if (!dr_str_starts(dr_str_get(&name), "OMPI_")) {
+        /* with a launch on each machine, that chooses its GPUs */
+        bool own = p->meets && strcmp(dr_str_get(&name), "CUDA_VISIBLE_DEVICES") == 0;
+        if (!own && !dr_str_starts(dr_str_get(&name), "OMPI_")) {
             add_words(p, (const char *const[]){"-x", dr_str_get(&name), NULL});
         }
         dr_str_free(&name);
@@ -132,7 +164,7 @@ static dr_status add_mpirun(dr_launch_plan *p, const dr_launch_facts *f)
         add_one_host(p, f);
     } else {
         add_hosts(p);
-        add_network(p, f);
+        DR_TRY(add_network(p, f));
         add_exports(p);
     }
     add_mca(p, f, "mpi_yield_when_idle",

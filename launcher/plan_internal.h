@@ -27,7 +27,4 @@ DR_MUST_USE dr_status dr_plan_command(dr_launch_plan *p, const dr_launch_facts *
 /* ---- plan_env.c: set, unset, env; before the command, which exports what is set ---- */
 DR_MUST_USE dr_status dr_plan_environment(dr_launch_plan *p, const dr_launch_facts *f);
 
-/* "NAME=value" as one string. */
-void dr_push_setting(dr_strv *v, const char *name, const char *value);
-
 #endif

@@ -1,8 +1,10 @@
 /* Where ranks go: place, hosts, number, threads, and who starts them. */
 #include "base/log.h"
 #include "launcher/console.h"
+#include "launcher/machines.h"
 #include "launcher/plan_internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int positive_env(const dr_launch_facts *f, const char *name)
@@ -57,6 +59,83 @@ static dr_status leave_out(dr_launch_plan *p, const dr_launch_facts *f)
     return DR_OK;
 }
 
+/* --num_machines without a list of them: one launch on each. */
+static dr_status plan_meeting(dr_launch_plan *p)
+{
+    const dr_optset *o = &p->settings.options;
+    int64_t rank = dr_opt_int_or(o, DR_LAUNCH_machine_rank, -1);
+    bool ip = dr_opt_has(o, DR_LAUNCH_main_process_ip);
+    if (rank < 0 && !ip) {
+        DR_FAIL(DR_INVALID,
+                "--num_machines %d: which machines? Give --hostfile FILE (lines \"host "
+                "slots=N\"), start inside an allocation of Slurm, or start this on every machine "
+                "with its --machine_rank and machine 0's --main_process_ip",
+                p->n_machines);
+    }
+    if (rank < 0 || !ip) {
+        DR_FAIL(DR_INVALID, "--num_machines %d: found %s, but not %s", p->n_machines,
+                ip ? "--main_process_ip" : "--machine_rank",
+                ip ? "--machine_rank, the number of this machine (0 is the one of that address)"
+                   : "--main_process_ip, an address of machine 0");
+    }
+    if (rank >= p->n_machines) {
+        DR_FAIL(DR_INVALID, "--machine_rank: found %lld, expected 0 to %d (--num_machines %d)",
+                (long long)rank, p->n_machines - 1, p->n_machines);
+    }
+    if (dr_opt_int_or(o, DR_LAUNCH_main_process_port, 1) == 0) {
+        DR_FAIL(DR_INVALID, "--main_process_port 0: the other machines have to know the port; "
+                            "give a free one of machine 0");
+    }
+    if (dr_opt_has(o, DR_LAUNCH_rsh_agent)) {
+        DR_FAIL(DR_INVALID, "--rsh_agent starts ranks from one launch alone, --machine_rank is for "
+                            "one launch on every machine; give one of them");
+    }
+    p->meets = true;
+    p->machine_rank = (int)rank;
+    return DR_OK;
+}
+
+/* Before they have come, names stand in for them. */
+static void add_machines(dr_launch_plan *p, const dr_launch_facts *f)
+{
+    const dr_machines *m = f->machines;
+    dr_hosts_add(&p->hosts, f->host, p->uses_gpus && m != NULL ? m->at[0].n_gpus : 1);
+    for (int i = 1; m == NULL && i < p->n_machines; i++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "MACHINE_%d", i);
+        dr_hosts_add(&p->hosts, name, 1);
+    }
+    for (int i = 1; m != NULL && i < m->n; i++) {
+        if (m->at[i].here && (!p->uses_gpus || m->at[i].n_gpus > 0)) {
+            dr_hosts_add(&p->hosts, m->at[i].ip, p->uses_gpus ? m->at[i].n_gpus : 1);
+            dr_hosts_label(&p->hosts, m->at[i].label);
+        }
+    }
+}
+
+/* A number of one machine where hosts are known otherwise, or there are no others. */
+static dr_status check_lone_machine(const dr_launch_plan *p)
+{
+    int64_t rank = dr_opt_int_or(&p->settings.options, DR_LAUNCH_machine_rank, 0);
+    if (rank > 0 && p->where.place != DR_PLACE_PER_NODE) {
+        DR_FAIL(DR_INVALID,
+                "--machine_rank %lld: %s; leave it out, or give --num_machines, --machine_rank and "
+                "--main_process_ip on every machine",
+                (long long)rank,
+                p->hosts.n > 0 ? "the hosts are known here, so the job is started once"
+                               : "there is one machine (--num_machines)");
+    }
+    if (dr_opt_has(&p->settings.options, DR_LAUNCH_main_process_port) && !p->quiet) {
+        dr_info("--main_process_port: not needed here, ranks find each other without a fixed port");
+    }
+    if (dr_opt_is(&p->settings.options, DR_LAUNCH_launcher, "manual")) {
+        DR_FAIL(DR_INVALID,
+                "--launcher manual: give --num_machines (2 or more), --machine_rank and "
+                "--main_process_ip on every machine, and no --hostfile");
+    }
+    return DR_OK;
+}
+
 static dr_status plan_hosts(dr_launch_plan *p, const dr_launch_facts *f)
 {
     const dr_optset *o = &p->settings.options;
@@ -64,13 +143,13 @@ static dr_status plan_hosts(dr_launch_plan *p, const dr_launch_facts *f)
         dr_opt_given(o, DR_LAUNCH_num_machines) ? dr_opt_int(o, DR_LAUNCH_num_machines) : 0;
     DR_TRY(read_hosts(p, f));
     size_t n_found = p->hosts.n;
+    p->n_machines = machines > 0 ? (int)machines : 1;
     if (machines > 1 && n_found == 0) {
-        DR_FAIL(DR_INVALID,
-                "--num_machines %lld: which machines? Give --hostfile FILE (lines \"host "
-                "slots=N\"), or "
-                "start inside an allocation of Slurm",
-                (long long)machines);
+        DR_TRY(plan_meeting(p));
+        add_machines(p, f);
+        return leave_out(p, f);
     }
+    DR_TRY(check_lone_machine(p));
     if (machines > 0 && n_found > 0 && (size_t)machines != n_found) {
         DR_FAIL(DR_INVALID, "--num_machines: found %lld, but %s names %zu; correct one of them",
                 (long long)machines,
@@ -86,6 +165,15 @@ static dr_status plan_hosts(dr_launch_plan *p, const dr_launch_facts *f)
 /* --- number of ranks ----------------------------------------------------------------------------
  */
 
+int dr_plan_gpu_ids(const char *ids)
+{
+    int n = 1;
+    for (const char *c = ids; *c != '\0'; c++) {
+        n += *c == ',';
+    }
+    return n;
+}
+
 static void count_ranks(dr_launch_plan *p, const dr_launch_facts *f)
 {
     const dr_optset *o = &p->settings.options;
@@ -96,16 +184,10 @@ static void count_ranks(dr_launch_plan *p, const dr_launch_facts *f)
     } else if (dr_opt_has(o, DR_LAUNCH_num_processes)) {
         p->n_ranks = (int)dr_opt_int(o, DR_LAUNCH_num_processes);
         p->n_ranks_from = p->settings.origin[DR_LAUNCH_num_processes];
-    } else if (p->uses_gpus && f->n_gpus > 0) {
+    } else if (p->uses_gpus && f->n_gpus > 0 && f->machines == NULL) {
         const char *ids = dr_opt_str(o, DR_LAUNCH_gpu_ids);
-        int n = f->n_gpus;
-        if (ids != NULL && strcmp(ids, "all") != 0) {
-            n = 1;
-            for (const char *c = ids; *c != '\0'; c++) {
-                n += *c == ',';
-            }
-        }
-        p->n_ranks = n * hosts;
+        bool some = ids != NULL && strcmp(ids, "all") != 0;
+        p->n_ranks = hosts * (some ? dr_plan_gpu_ids(ids) : f->n_gpus);
         p->n_ranks_from = "GPUs found";
     } else if (p->where.n_tasks > 0 && p->where.place == DR_PLACE_ALLOCATION) {
         p->n_ranks = p->where.n_tasks;
@@ -119,7 +201,7 @@ static void count_ranks(dr_launch_plan *p, const dr_launch_facts *f)
     }
 }
 
-static dr_status check_ranks(const dr_launch_plan *p)
+static dr_status check_ranks(const dr_launch_plan *p, const dr_launch_facts *f)
 {
     const dr_optset *o = &p->settings.options;
     int64_t least = dr_opt_int_or(o, DR_LAUNCH_min_processes, 1);
@@ -135,6 +217,12 @@ static dr_status check_ranks(const dr_launch_plan *p)
     if (least > p->n_ranks) {
         DR_FAIL(DR_INVALID, "--min_processes %lld is more than the %d ranks (%s)", (long long)least,
                 p->n_ranks, p->n_ranks_from);
+    }
+    if (p->meets && p->n_ranks < p->n_machines && f->attempt == 0) {
+        DR_FAIL(DR_INVALID,
+                "%d ranks (%s) on %d machines: --num_processes counts those of all machines "
+                "together, and each needs one",
+                p->n_ranks, p->n_ranks_from, p->n_machines);
     }
     if (dr_opt_is(o, DR_LAUNCH_backend, "none") && p->n_ranks > 1) {
         DR_FAIL(DR_INVALID, "--backend none is for one rank, found %d (%s)", p->n_ranks,
@@ -190,14 +278,15 @@ static dr_status join_job(dr_launch_plan *p)
     return DR_OK;
 }
 
-static dr_status share_ranks(dr_launch_plan *p)
+static dr_status share_ranks(dr_launch_plan *p, const dr_launch_facts *f)
 {
     if (p->hosts.n == 0) {
         return DR_OK;
     }
     /* the step of one task per node says nothing of the ranks that its nodes have room for */
     bool crowded = dr_opt_flag(&p->settings.options, DR_LAUNCH_oversubscribe) ||
-                   p->where.place == DR_PLACE_PER_NODE;
+                   p->where.place == DR_PLACE_PER_NODE ||
+                   (p->meets && (!p->uses_gpus || f->machines == NULL));
     if (!dr_hosts_share(&p->hosts, p->n_ranks, crowded)) {
         DR_FAIL(DR_DEVICE,
                 "%d ranks (%s), but the %zu hosts offer %d slots; ask for fewer, or give "
@@ -281,6 +370,9 @@ static dr_status choose_starter(dr_launch_plan *p, const dr_launch_facts *f)
     } else {
         p->starter = DR_START_MPIRUN;
     }
+    if (p->meets && p->machine_rank > 0) { /* machine 0's mpirun starts ranks here, too */
+        p->starter = DR_START_IN_PLACE;
+    }
     p->supervised = p->starter != DR_START_IN_PLACE;
     return DR_OK;
 }
@@ -306,8 +398,8 @@ dr_status dr_plan_ranks(dr_launch_plan *p, const dr_launch_facts *f, const dr_wo
     count_ranks(p, f);
     DR_TRY(check_texts(p));
     DR_TRY(join_job(p));
-    DR_TRY(check_ranks(p));
-    DR_TRY(share_ranks(p));
+    DR_TRY(check_ranks(p, f));
+    DR_TRY(share_ranks(p, f));
     plan_threads(p, f);
     if (p->is_rank) {
         return DR_OK;

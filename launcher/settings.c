@@ -178,3 +178,14 @@ void dr_settings_deinit(dr_settings *s)
 {
     dr_optset_deinit(&s->options);
 }
+
+double dr_settings_start_timeout(const dr_optset *o)
+{
+    const char *conf = dr_opt_str(o, DR_LAUNCH_rdzv_conf);
+    double s = 0.0;
+    if (conf != NULL && dr_str_starts(conf, "timeout=") &&
+        dr_parse_f64(conf + strlen("timeout="), &s)) {
+        return s;
+    }
+    return dr_opt_float(o, DR_LAUNCH_start_timeout);
+}

@@ -30,6 +30,8 @@ const char *dr_env_find(const char *const *env, const char *name);
 DR_MUST_USE dr_status dr_settings_read(dr_settings *s, const char *const *env, int argc,
                                        const char *const *argv, int *n_used);
 void dr_settings_deinit(dr_settings *s);
+/* Seconds of --start_timeout, which --rdzv_conf may set too. */
+double dr_settings_start_timeout(const dr_optset *o);
 /* Where dreamrun config writes: $DREAMRUN_CONFIG or ~/.config/dreamrun/default.yaml. */
 void dr_settings_own_file(const char *const *env, dr_str *out);
 

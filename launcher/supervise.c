@@ -90,7 +90,7 @@ static int kill_orphans(void)
     return n;
 }
 
-static void reap_everything(void)
+void dr_kill_children(void)
 {
     while (kill_orphans() > 0) {
         while (waitpid(-1, NULL, 0) < 0 && errno == EINTR) {
@@ -181,6 +181,15 @@ static void take_signals(attempt *a)
         }
     }
     take_ends(a);
+}
+
+/* ^C on another machine is one here. */
+static void take_machines(attempt *a)
+{
+    int sig = a->o->machines != NULL ? dr_machines_take(a->o->machines) : 0;
+    if (sig != 0) {
+        take_stop(a, sig);
+    }
 }
 
 /* mpirun's and srun's own words: kept for the case that no rank has any. */
@@ -296,21 +305,25 @@ static void take_last_words(dr_ranks *r, struct pollfd *p, int cap)
 
 static void watch(attempt *a)
 {
-    int cap = 2 + (a->o->ranks != NULL ? dr_ranks_poll_size(a->o->ranks) : 0);
+    int cap = 2 + (a->o->ranks != NULL ? dr_ranks_poll_size(a->o->ranks) : 0) +
+              (a->o->machines != NULL ? a->o->machines->n : 0);
     struct pollfd *p = dr_xcalloc((size_t)cap, sizeof *p);
     while (!a->over) {
         p[0] = (struct pollfd){.fd = a->signals, .events = POLLIN};
         p[1] = (struct pollfd){.fd = a->output, .events = POLLIN};
         int n = 2 + (a->o->ranks != NULL ? dr_ranks_poll(a->o->ranks, p + 2, cap - 2) : 0);
+        n += a->o->machines != NULL ? dr_machines_poll(a->o->machines, p + n, cap - n) : 0;
         (void)poll(p, (nfds_t)n, patience_ms(a));
         take_output(a);
         if (a->o->ranks != NULL) {
             take_ranks(a);
         }
+        take_machines(a);
         take_signals(a);
         take_time(a);
     }
     take_output(a);
+    take_machines(a);
     if (a->o->ranks != NULL) {
         take_last_words(a->o->ranks, p, cap);
         if (a->told_s > 0.0 && a->r->signal == 0 && a->o->ranks->first_failed < 0) {
@@ -336,7 +349,7 @@ static dr_status run(attempt *a, const char *const *argv, const char *const *env
     if (st == DR_OK) {
         a->started_s = dr_now_s();
         watch(a);
-        reap_everything();
+        dr_kill_children();
     }
     if (a->output >= 0) {
         (void)close(a->output);

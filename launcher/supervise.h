@@ -7,6 +7,7 @@
 #ifndef DR_LAUNCHER_SUPERVISE_H
 #define DR_LAUNCHER_SUPERVISE_H
 
+#include "launcher/machines.h"
 #include "launcher/ranks.h"
 
 typedef struct dr_supervise_options {
@@ -14,6 +15,7 @@ typedef struct dr_supervise_options {
     double start_timeout_s; /* until all ranks have joined; with ranks only                       */
     uint64_t save_signals;  /* bit n: signal n to this process means save and leave               */
     dr_ranks *ranks;        /* of the command; NULL: it has none, its output is not ours          */
+    dr_machines *machines;  /* launches on other machines, which may ask to stop; NULL: none      */
     bool show_starter;      /* what the command itself prints goes to stderr                      */
 } dr_supervise_options;
 
@@ -37,5 +39,8 @@ typedef struct dr_supervised {
  */
 DR_MUST_USE dr_status dr_supervise(const char *const *argv, const char *const *env,
                                    const dr_supervise_options *o, dr_supervised *out);
+
+/* Kills and reaps every child of this process, also those that it got as the reaper of others. */
+void dr_kill_children(void);
 
 #endif

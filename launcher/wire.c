@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -151,14 +153,37 @@ static dr_status listen_unix(const char *dir, int *fd, dr_str *address)
     return DR_OK;
 }
 
-static dr_status listen_tcp(const char *host, int *fd, dr_str *address)
+dr_status dr_wire_resolve(const char *host, struct in_addr *out)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET};
+    struct addrinfo *found = NULL;
+    const struct addrinfo want = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    int code = getaddrinfo(host, NULL, &want, &found);
+    if (code != 0) {
+        DR_FAIL(DR_IO, "%s: no address of it is known: %s", host, gai_strerror(code));
+    }
+    struct sockaddr_in a;
+    memcpy(&a, found->ai_addr, sizeof a);
+    freeaddrinfo(found);
+    *out = a.sin_addr;
+    return DR_OK;
+}
+
+dr_status dr_wire_listen_at(const struct in_addr *ip, const char *host, int port, int *fd,
+                            dr_str *address)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    const int yes = 1;
+    char name[300];
     socklen_t n = sizeof a;
+    (void)snprintf(name, sizeof name, "%s:%d", host, port);
+    if (ip != NULL) {
+        a.sin_addr = *ip;
+    }
     int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s < 0 || bind(s, (const struct sockaddr *)&a, sizeof a) != 0 || listen(s, 128) != 0 ||
+    if (s < 0 || setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
+        bind(s, (const struct sockaddr *)&a, sizeof a) != 0 || listen(s, 128) != 0 ||
         getsockname(s, (struct sockaddr *)&a, &n) != 0) {
-        return fail_socket(s, "cannot listen on", host);
+        return fail_socket(s, "cannot listen at", name);
     }
     dr_str_printf(address, "tcp:%s:%u", host, (unsigned)ntohs(a.sin_port));
     *fd = s;
@@ -167,11 +192,11 @@ static dr_status listen_tcp(const char *host, int *fd, dr_str *address)
 
 dr_status dr_wire_listen(const char *dir, const char *host, int *fd, dr_str *address)
 {
-    return dir != NULL ? listen_unix(dir, fd, address) : listen_tcp(host, fd, address);
+    return dir != NULL ? listen_unix(dir, fd, address)
+                       : dr_wire_listen_at(NULL, host, 0, fd, address);
 }
 
-/* A peer behind a cut cable is given up after 6 s. */
-static void watch_peer(int fd)
+void dr_wire_watch_peer(int fd)
 {
     const int settings[][3] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
                                {IPPROTO_TCP, TCP_KEEPIDLE, 3},
@@ -187,24 +212,26 @@ static dr_status connect_tcp(const char *address, int *fd)
 {
     char host[256];
     const char *colon = strrchr(address, ':');
-    struct addrinfo *found = NULL;
-    const struct addrinfo want = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
-    if (colon == NULL || (size_t)(colon - address) >= sizeof host) {
-        DR_FAIL(DR_INVALID, "DREAMRUN_SUPERVISOR: found tcp:%s, expected tcp:HOST:PORT", address);
+    int64_t port = 0;
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    const struct timeval patience = {.tv_sec = 10};
+    if (colon == NULL || (size_t)(colon - address) >= sizeof host ||
+        !dr_parse_i64(colon + 1, &port) || port < 1 || port > 65535) {
+        DR_FAIL(DR_INVALID, "found the address tcp:%s, expected tcp:HOST:PORT", address);
     }
     (void)snprintf(host, sizeof host, "%.*s", (int)(colon - address), address);
-    int code = getaddrinfo(host, colon + 1, &want, &found);
-    if (code != 0) {
-        DR_FAIL(DR_IO, "the launcher's host %s: %s", host, gai_strerror(code));
-    }
+    DR_TRY(dr_wire_resolve(host, &a.sin_addr));
+    a.sin_port = htons((uint16_t)port);
     int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s < 0 || connect(s, found->ai_addr, found->ai_addrlen) != 0) {
-        dr_status st = fail_socket(s, "the launcher cannot be reached at", address);
-        freeaddrinfo(found);
-        return st;
+    if (s >= 0) { /* this one bounds connect */
+        (void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     }
-    freeaddrinfo(found);
-    watch_peer(s);
+    if (s < 0 || connect(s, (const struct sockaddr *)&a, sizeof a) != 0) {
+        errno = errno == EINPROGRESS ? ETIMEDOUT : errno;
+        return fail_socket(s, "nobody answers at", address);
+    }
+    (void)setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){0}, sizeof patience);
+    dr_wire_watch_peer(s);
     *fd = s;
     return DR_OK;
 }
@@ -216,14 +243,25 @@ dr_status dr_wire_connect(const char *address, int *fd)
         return connect_tcp(address + strlen("tcp:"), fd);
     }
     if (!dr_str_starts(address, "unix:")) {
-        DR_FAIL(DR_INVALID, "DREAMRUN_SUPERVISOR: found %s, expected unix:PATH or tcp:HOST:PORT",
-                address);
+        DR_FAIL(DR_INVALID, "found the address %s, expected unix:PATH or tcp:HOST:PORT", address);
     }
     DR_TRY(unix_name(address + strlen("unix:"), &a));
     int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (s < 0 || connect(s, (const struct sockaddr *)&a, sizeof a) != 0) {
-        return fail_socket(s, "the launcher cannot be reached at", address);
+        return fail_socket(s, "nobody answers at", address);
     }
     *fd = s;
+    return DR_OK;
+}
+
+dr_status dr_wire_token(char token[DR_WIRE_TOKEN])
+{
+    unsigned char bytes[(DR_WIRE_TOKEN - 1) / 2];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) {
+        DR_FAIL(DR_IO, "getrandom: %s", strerror(errno));
+    }
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        (void)snprintf(token + 2 * i, 3, "%02x", bytes[i]);
+    }
     return DR_OK;
 }

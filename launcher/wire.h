@@ -11,7 +11,12 @@
 
 #include "base/str.h"
 
-enum { DR_WIRE_MAX = 16384 };
+enum {
+    DR_WIRE_MAX = 16384,
+    DR_WIRE_TOKEN = 33 /* bytes of a random token, with the NUL */
+};
+
+struct in_addr;
 
 typedef enum dr_wire_kind {
     DR_WIRE_HELLO = 1, /* agent: "TOKEN HOST PID"                                              */
@@ -45,6 +50,17 @@ void dr_wire_reader_free(dr_wire_reader *r);
  * dr_wire_connect takes: "unix:/path" or "tcp:HOST:PORT".
  */
 DR_MUST_USE dr_status dr_wire_listen(const char *dir, const char *host, int *fd, dr_str *address);
+/* The same on TCP at one of this host's addresses (NULL: all) and a port (0: any); host is its name
+ * in address and messages. */
+DR_MUST_USE dr_status dr_wire_listen_at(const struct in_addr *ip, const char *host, int port,
+                                        int *fd, dr_str *address);
+/* Tries for at most 10 s. */
 DR_MUST_USE dr_status dr_wire_connect(const char *address, int *fd);
+/* The first IPv4 address of a host, by name or number. */
+DR_MUST_USE dr_status dr_wire_resolve(const char *host, struct in_addr *out);
+/* A peer behind a cut cable is given up after 6 s; done by dr_wire_connect. */
+void dr_wire_watch_peer(int fd);
+/* A random token, as hexadecimal digits. */
+DR_MUST_USE dr_status dr_wire_token(char token[DR_WIRE_TOKEN]);
 
 #endif

@@ -253,11 +253,10 @@ static void wrong_use_is_named(void **state)
                  "--launcher none starts one rank, found --num_processes 2");
     expect_error(&f, WORDS("--launcher=srun", "train_db"), DR_INVALID,
                  "--launcher srun works inside an allocation of Slurm");
-    expect_error(&f, WORDS("--launcher=fork", "train_db"), DR_UNSUPPORTED,
-                 "--launcher fork is not available yet; available: auto, mpirun, srun, none");
+    expect_error(
+        &f, WORDS("--launcher=fork", "train_db"), DR_UNSUPPORTED,
+        "--launcher fork is not available yet; available: auto, mpirun, srun, none, manual");
     expect_error(&f, WORDS("--num_machines=2", "train_db"), DR_INVALID, "which machines?");
-    expect_error(&f, WORDS("--machine_rank=1", "train_db"), DR_UNSUPPORTED,
-                 "--machine_rank is not available yet");
     expect_error(&f, WORDS("--multi_gpu", "train_db"), DR_INVALID,
                  "needs at least 2 ranks, found 1");
     expect_error(&f, WORDS("--multi_gpu", "--cpu", "--num_processes=2", "train_db"), DR_INVALID,
@@ -288,6 +287,63 @@ static void accelerate_defaults_are_accepted(void **state)
                 WORDS("--num_machines=1", "--dynamo_backend", "no", "--main_process_port", "29500",
                       "--machine_rank", "0", "-m", "--max_restarts=0", "-t", "0", "train_db"),
                 "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " ALONE "/opt/bin/train_db\n");
+}
+
+#define MEETING "--num_machines=3", "--main_process_ip=10.0.0.1"
+
+static void machines_meet(void **state)
+{
+    (void)state;
+    dr_launch_facts f = machine();
+    f.host = "a";
+    /* the names of machines that have not come stand in for their addresses */
+    expect_line(
+        &f, WORDS(MEETING, "--machine_rank=0", "--num_processes=5", "train_db"),
+        "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW(
+            "5") "/usr/bin/mpirun -n 5 --bind-to none --host a:2,MACHINE_1:2,MACHINE_2:1 "
+                 "--mca plm_rsh_agent '/opt/bin/dreamrun relay' --mca plm_rsh_num_concurrent 128 "
+                 "--mca plm_rsh_no_tree_spawn 1 --mca orte_leave_session_attached 1 "
+                 "--mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 "
+                 "--mca oob_tcp_keepalive_probes 3 -x OMP_NUM_THREADS -x DREAMRUN_THREADS "
+                 "-x DREAMRUN_HANG_TIMEOUT -x DREAMRUN_WORLD -x DREAMRUN_ATTEMPT "
+                 "-x DREAMRUN_SUPERVISOR -x DREAMRUN_TOKEN "
+                 "--mca mpi_yield_when_idle 1 /opt/bin/dreamrun agent /opt/bin/train_db\n");
+    f.mpirun_is_v5 = true;
+    expect_line(&f, WORDS(MEETING, "--machine_rank=0", "--interface=e0", "train_db"),
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 " BELOW(
+                    "3") "NCCL_SOCKET_IFNAME=e0 /usr/bin/mpirun -n 3 --bind-to none "
+                         "--host a:1,MACHINE_1:1,MACHINE_2:1 "
+                         "--prtemca plm_ssh_agent '/opt/bin/dreamrun relay' "
+                         "--prtemca plm_ssh_num_concurrent 128 --prtemca plm_ssh_no_tree_spawn 1 "
+                         "--prtemca prte_leave_session_attached 1 --mca btl_tcp_if_include e0 "
+                         "--prtemca prte_if_include e0 -x OMP_NUM_THREADS -x DREAMRUN_THREADS "
+                         "-x DREAMRUN_HANG_TIMEOUT -x DREAMRUN_WORLD -x DREAMRUN_ATTEMPT "
+                         "-x NCCL_SOCKET_IFNAME -x DREAMRUN_SUPERVISOR -x DREAMRUN_TOKEN "
+                         "--mca mpi_yield_when_idle 1 /opt/bin/dreamrun agent /opt/bin/train_db\n");
+}
+
+static void wrong_meetings_are_named(void **state)
+{
+    (void)state;
+    dr_launch_facts f = machine();
+    f.host = "a";
+    expect_error(&f, WORDS("--machine_rank=1", "train_db"), DR_INVALID,
+                 "--machine_rank 1: there is one machine (--num_machines)");
+    expect_error(&f, WORDS("--num_machines=2", "--machine_rank=1", "train_db"), DR_INVALID,
+                 "found --machine_rank, but not --main_process_ip");
+    expect_error(&f, WORDS(MEETING, "train_db"), DR_INVALID, "but not --machine_rank");
+    expect_error(&f, WORDS(MEETING, "--machine_rank=3", "train_db"), DR_INVALID,
+                 "--machine_rank: found 3, expected 0 to 2 (--num_machines 3)");
+    expect_error(&f, WORDS(MEETING, "--machine_rank=0", "--main_process_port=0", "train_db"),
+                 DR_INVALID, "the other machines have to know the port");
+    expect_error(&f, WORDS(MEETING, "--machine_rank=0", "--rsh_agent=ssh", "train_db"), DR_INVALID,
+                 "give one of them");
+    expect_error(&f, WORDS(MEETING, "--machine_rank=0", "--num_processes=2", "train_db"),
+                 DR_INVALID, "2 ranks (command line) on 3 machines");
+    expect_error(&f, WORDS("--launcher=manual", "train_db"), DR_INVALID, "--launcher manual: give");
+    f.bin_dir = "/opt/my bin";
+    expect_error(&f, WORDS(MEETING, "--machine_rank=0", "train_db"), DR_INVALID,
+                 "a folder with a space in its name");
 }
 
 /* The hosts of a file, written into the folder of this test. */
@@ -441,6 +497,8 @@ int main(void)
         cmocka_unit_test(precision_is_passed_on_once),
         cmocka_unit_test(wrong_use_is_named),
         cmocka_unit_test(accelerate_defaults_are_accepted),
+        cmocka_unit_test(machines_meet),
+        cmocka_unit_test(wrong_meetings_are_named),
         cmocka_unit_test(hosts_come_from_a_file),
         cmocka_unit_test(allocations_start_through_srun),
         cmocka_unit_test(gpus_give_the_number_of_ranks),
