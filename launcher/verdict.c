@@ -33,26 +33,6 @@ static bool all_ended_with(const dr_ranks *ranks, int code)
     return all;
 }
 
-static void say_stopped(const dr_launch_plan *p, const dr_ranks *ranks, const dr_supervised *r,
-                        dr_attempt_end *out)
-{
-    const int saved = dr_status_exit_code(DR_CANCELLED);
-    const bool all_saved = all_ended_with(ranks, saved);
-    if (all_ended_with(ranks, 0)) { /* the last step was done already */
-        out->code = 0;
-        return;
-    }
-    out->code = all_saved ? saved : 128 + r->signal;
-    describe_job(p, &out->text);
-    dr_str_printf(&out->text, " was stopped by %s",
-                  r->signal == SIGHUP ? "SIGHUP" : dr_stop_signal_name(r->signal));
-    if (r->killed) {
-        dr_str_add(&out->text, "; it did not end in time and was killed");
-    } else if (all_saved) {
-        dr_str_add(&out->text, "; its state is saved: start it again with --resume auto");
-    }
-}
-
 static void say_rank(const dr_ranks *ranks, int rank, bool out_of_memory, dr_str *out)
 {
     const dr_rank_view *v = &ranks->at[rank];
@@ -87,6 +67,33 @@ static void say_words(const dr_ranks *ranks, int rank, dr_str *out)
     }
     if (dr_console_log(ranks->console, rank) != NULL) {
         dr_str_printf(out, " -> %s", dr_console_log(ranks->console, rank));
+    }
+}
+
+static void say_stopped(const dr_launch_plan *p, const dr_ranks *ranks, const dr_supervised *r,
+                        dr_attempt_end *out)
+{
+    const int saved = dr_status_exit_code(DR_CANCELLED);
+    const bool all_saved = all_ended_with(ranks, saved);
+    if (all_ended_with(ranks, 0)) { /* the last step was done already */
+        out->code = 0;
+        return;
+    }
+    /* one that could not save says so by its code, unless something killed it */
+    const dr_rank_view *failed = ranks->first_failed >= 0 ? &ranks->at[ranks->first_failed] : NULL;
+    const bool refused = failed != NULL && !r->killed && failed->signal == 0 && !failed->lost;
+    out->code = all_saved ? saved : refused ? failed->code : 128 + r->signal;
+    describe_job(p, &out->text);
+    dr_str_printf(&out->text, " was stopped by %s",
+                  r->signal == SIGHUP ? "SIGHUP" : dr_stop_signal_name(r->signal));
+    if (r->killed) {
+        dr_str_add(&out->text, "; it did not end in time and was killed");
+    } else if (all_saved) {
+        dr_str_add(&out->text, "; its state is saved: start it again with --resume auto");
+    } else if (refused) {
+        dr_str_add(&out->text, " and");
+        say_rank(ranks, ranks->first_failed, false, &out->text);
+        say_words(ranks, ranks->first_failed, &out->text);
     }
 }
 

@@ -167,6 +167,17 @@ launcher_signalled() {
     goes_on
 }
 
+# What it was to save on leaving finds no room: that is the code, not the signal's.
+told_but_full() {
+    [ -n "$has_mpirun" ] || skip 'no mpirun'
+    run_long "$bin/dreamrun" launch --cpu --num_processes 2 --oversubscribe --inject 'enospc:rank=0,write=4' train_db
+    kill -s TERM "$pid"
+    ended 71 40
+    holds run.err 'was stopped by SIGTERM and failed: rank '
+    holds run.err 'No space left on device'
+    nothing_left_but_record
+}
+
 launcher_killed() {
     [ -n "$has_mpirun" ] || skip 'no mpirun'
     run_long "$bin/dreamrun" launch --cpu --num_processes 2 --oversubscribe train_db
@@ -224,6 +235,7 @@ check 'SIGKILL to one of three ranks' rank_killed
 check 'SIGKILL to a rank of mpirun' rank_killed_by_mpirun
 check 'SIGTERM to the launcher' launcher_signalled TERM
 check 'SIGINT to the launcher' launcher_signalled INT
+check 'SIGTERM to the launcher, and no room to save' told_but_full
 check 'SIGKILL to the launcher' launcher_killed
 check 'SIGKILL while the model is written' killed_while_saving
 finish
