@@ -33,6 +33,17 @@ static char *model_path(const dr_run *r, dr_save_kind kind, int64_t number)
                    lora != NULL ? lora->ending : dr_save_ending(dr_run_save_format(r)));
 }
 
+/* Saves that were killed. Nobody else writes into the folder: the fence is ours. */
+static void sweep_output(const dr_run *r)
+{
+    static const char *const unnamed[] = {"epoch-", "at-", "last", NULL}; /* dr_save_name */
+    const char *const named[] = {r->c->save.name, NULL};
+    const int n = dr_tree_sweep(r->c->output_dir, r->c->save.name != NULL ? named : unnamed);
+    if (n > 0) {
+        dr_info("removed what %d killed save%s left in %s", n, n > 1 ? "s" : "", r->c->output_dir);
+    }
+}
+
 dr_status dr_run_check_output(dr_run *r)
 {
     dr_status st = DR_OK;
@@ -44,6 +55,9 @@ dr_status dr_run_check_output(dr_run *r)
             getenv("DREAMRUN_WORLD") != NULL) { /* one writer below dreamrun launch */
             st = dr_fence_take(r->c->output_dir);
             dr_note("output_dir %s", r->c->output_dir);
+            if (st == DR_OK) {
+                sweep_output(r);
+            }
         }
         if (st == DR_OK) {
             st = dr_model_check_target(path, r->c->lora != NULL ? DR_SAVE_SAFETENSORS
@@ -133,8 +147,8 @@ static void remove_model(const dr_run *r, dr_save_kind kind, int64_t number)
         free(yaml);
     } else {
         char *index = dr_path_join(path, "model_index.json");
-        if (unlink(index) == 0) { /* from here on it is no model */
-            dr_tree_remove(path);
+        if (dr_path_exists(index)) {
+            dr_tree_discard(path);
         }
         free(index);
     }

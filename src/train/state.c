@@ -127,7 +127,7 @@ dr_status dr_state_commit(dr_state_writer *w)
     }
     dr_sync_parent(w->path);
     if (swapped) {
-        dr_state_remove(w->tmp);
+        dr_tree_remove(w->tmp);
     }
     release(w);
     return DR_OK;
@@ -291,8 +291,8 @@ dr_status dr_state_newest(const char *dir, const char *name, char **path)
 void dr_state_remove(const char *path)
 {
     char *manifest = dr_path_join(path, manifest_name);
-    if (!dr_fault_at_write() && unlink(manifest) == 0) { /* from here on it is no state */
-        dr_tree_remove(path);
+    if (dr_path_exists(manifest)) {
+        dr_tree_discard(path);
     }
     free(manifest);
 }

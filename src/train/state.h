@@ -38,7 +38,7 @@ DR_MUST_USE dr_status dr_state_verify(const char *path, bool hashes);
 DR_MUST_USE dr_status dr_state_newest(const char *dir, const char *name, char **path);
 /* "current_step" of a state's train_state.json. */
 DR_MUST_USE dr_status dr_state_step(const char *path, int64_t *step);
-/* Removes a state (first its manifest); nothing at path is fine. What is no state stays. */
+/* Removes a state at once; nothing at path is fine. What is no state stays. */
 void dr_state_remove(const char *path);
 
 #endif
