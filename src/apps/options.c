@@ -130,6 +130,7 @@ static dr_status check_companions(const dr_options *o)
         {DR_OPT_adaptive_noise_scale, DR_OPT_noise_offset},
         {DR_OPT_scale_v_pred_loss_like_noise_pred, DR_OPT_v_parameterization},
         {DR_OPT_dump_steps, DR_OPT_dump_dir},
+        {DR_OPT_profile_steps, DR_OPT_profile},
         {DR_OPT_conditioning_data_dir, DR_OPT_masked_loss},
         {DR_OPT_full_fp16, DR_OPT_mixed_precision},
         {DR_OPT_full_bf16, DR_OPT_mixed_precision},

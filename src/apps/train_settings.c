@@ -297,6 +297,8 @@ static void run_settings(const dr_options *o, dr_train_config *c)
     c->output_dir = dr_opt_str(o, DR_OPT_output_dir);
     precision_settings(o, c);
     save_settings(o, c);
+    c->profile = dr_opt_str(o, DR_OPT_profile);
+    c->profile_steps = dr_opt_int(o, DR_OPT_profile_steps);
     c->dump_dir = dr_opt_str(o, DR_OPT_dump_dir);
     c->dump_steps = dr_opt_int(o, DR_OPT_dump_steps);
     c->wait_limit_s = 60.0 * (double)dr_opt_int_or(o, DR_OPT_ddp_timeout, 0);

@@ -1,6 +1,7 @@
 #include "base/thread_pool.h"
 
 #include "base/arena.h"
+#include "base/profile.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -58,6 +59,7 @@ static void run_task(dr_thread_pool *p, dr_task *t)
 static void *work(void *arg)
 {
     dr_thread_pool *p = arg;
+    dr_profile_thread("loader");
     (void)pthread_mutex_lock(&p->mutex);
     for (;;) {
         while (p->head == NULL && !p->ending) {

@@ -1,6 +1,7 @@
 #include "data/prefetch.h"
 
 #include "base/arena.h"
+#include "base/profile.h"
 #include "base/thread_pool.h"
 
 #include <stdlib.h>
@@ -24,7 +25,10 @@ struct dr_prefetch {
 static dr_status load_slot(void *arg)
 {
     slot *s = arg;
-    return s->owner->c.load(s->owner->c.user, &s->job, s->pixels);
+    const dr_span span = dr_span_begin();
+    const dr_status st = s->owner->c.load(s->owner->c.user, &s->job, s->pixels);
+    dr_span_end(span, "picture", "data");
+    return st;
 }
 
 dr_status dr_prefetch_create(const dr_prefetch_config *c, dr_prefetch **out)

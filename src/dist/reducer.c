@@ -1,6 +1,7 @@
 #include "dist/reducer.h"
 
 #include "base/arena.h"
+#include "base/profile.h"
 #include "dist/reducer_internal.h"
 
 #include <limits.h>
@@ -188,6 +189,7 @@ static bool bucket_is_ready(const dr_reducer *r)
 static void *communicate(void *arg)
 {
     dr_reducer *r = arg;
+    dr_profile_thread("gradients");
     (void)pthread_mutex_lock(&r->lock);
     for (;;) {
         while (!r->stop && !bucket_is_ready(r)) {
@@ -201,11 +203,13 @@ static void *communicate(void *arg)
         dr_status st = r->status;
         (void)pthread_mutex_unlock(&r->lock);
         if (st == DR_OK) {
+            const dr_span span = dr_span_begin();
             merge_leaf(r, &r->leaf[r->n_local - 1], begin, end);
             st = exchange(r, begin, end);
             if (st != DR_OK) {
                 dr_error_export(&r->error);
             }
+            dr_span_end_n(span, "bucket", "reduce", begin);
         }
         (void)pthread_mutex_lock(&r->lock);
         r->status = st;

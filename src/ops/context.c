@@ -113,6 +113,8 @@ dr_status dr_download_floats(dr_context *cx, const dr_tensor *t, float *dst)
 
 dr_status dr_dispatch_begin(dr_context *cx, dr_op_id op, bool exists, void *args, dr_dispatch *d)
 {
+    d->span = cx->dry ? 0 : dr_span_begin();
+    d->op = op;
     d->work_frame = 0;
     d->narrow_frame = 0;
     d->n = 0;
@@ -143,5 +145,6 @@ dr_status dr_dispatch_end(dr_context *cx, dr_status st, dr_dispatch *d)
     if (d->narrow_frame != 0) {
         dr_frame_end(cx, d->narrow_frame);
     }
+    dr_span_end(d->span, dr_op_name(d->op), dr_op_group(d->op));
     return st;
 }

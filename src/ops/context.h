@@ -17,6 +17,7 @@
 #ifndef DR_OPS_CONTEXT_H
 #define DR_OPS_CONTEXT_H
 
+#include "base/profile.h"
 #include "tensor/pool.h"
 
 #ifdef __cplusplus
@@ -100,6 +101,8 @@ typedef struct dr_widened {
 } dr_widened;
 typedef struct dr_dispatch {
     dr_frame work_frame, narrow_frame; /* 0: none */
+    dr_span span;
+    dr_op_id op;
     int n;
     dr_widened widened[DR_DISPATCH_MAX];
 } dr_dispatch;

@@ -226,6 +226,11 @@ static dr_status weigh_positions(dr_context *cx, const dr_leaf_input *in, const 
 /* ---- one leaf ----------------------------------------------------------------------------------
  */
 
+static dr_span leaf_span(const dr_context *cx)
+{
+    return cx->dry ? 0 : dr_span_begin();
+}
+
 typedef struct shifted_sink { /* a network's ranges inside the trained part */
     const dr_grad_sink *sink;
     int64_t shift;
@@ -246,16 +251,23 @@ static dr_status backward(dr_context *cx, dr_network *net, const dr_leaf_input *
     const dr_trained *trained = &net->trained[DR_PART_UNET];
     shifted_sink unet_shift = {trained->set != NULL ? o->sink : NULL, trained->at};
     const dr_grad_sink unet_sink = {report_shifted, &unet_shift};
+    dr_span span = leaf_span(cx);
     if (!o->train_text_encoder) {
-        return dr_unet_backward(cx, net->unet_run, dpred, NULL, &unet_sink);
+        const dr_status st = dr_unet_backward(cx, net->unet_run, dpred, NULL, &unet_sink);
+        dr_span_end(span, "U-Net", "backward");
+        return st;
     }
     dr_tensor dcontext = dr_new_like(cx, f, &out->context);
     DR_TRY(dr_zero(cx, &dcontext));
     DR_TRY(dr_unet_backward(cx, net->unet_run, dpred, &dcontext, &unet_sink));
+    dr_span_end(span, "U-Net", "backward");
+    span = leaf_span(cx);
     DR_TRY(weigh_positions(cx, in, &dcontext));
     shifted_sink text_shift = {o->sink, net->trained[DR_PART_TEXT_ENCODER].at};
     const dr_grad_sink text_sink = {report_shifted, &text_shift};
-    return text_backward(cx, net, &dcontext, &text_sink);
+    const dr_status st = text_backward(cx, net, &dcontext, &text_sink);
+    dr_span_end(span, "text encoder", "backward");
+    return st;
 }
 
 dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
@@ -272,6 +284,7 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
     if (!o->forward_only) {
         dpred = dr_new_like(cx, f, &in->latents);
     }
+    dr_span span = leaf_span(cx);
     DR_TRY(dr_mix(cx, &(dr_mix_args){.x = &in->latents,
                                      .z = &in->input_noise,
                                      .a = &in->signal,
@@ -282,13 +295,19 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                      .a = &in->target_latent,
                                      .b = &in->target_noise,
                                      .y = &out->target}));
+    dr_span_end(span, "noise", "forward");
+    span = leaf_span(cx);
     DR_TRY(o->states != NULL
                ? dr_upload(cx, &out->context, o->states)
                : text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval,
                               &in->ids, &out->context));
     DR_TRY(weigh_positions(cx, in, &out->context));
+    dr_span_end(span, "text encoder", "forward");
+    span = leaf_span(cx);
     DR_TRY(dr_unet_forward(cx, o->forward_only ? net->unet_eval : net->unet_run, &out->noisy,
                            &in->t, &out->context, &out->pred));
+    dr_span_end(span, "U-Net", "forward");
+    span = leaf_span(cx);
     DR_TRY(dr_mse(cx, &(dr_mse_args){.kind = net->o.loss,
                                      .threshold = &in->threshold,
                                      .pred = &out->pred,
@@ -297,5 +316,6 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                      .mask = in->mask.rank > 0 ? &in->mask : NULL,
                                      .loss = &out->loss,
                                      .dpred = o->forward_only ? NULL : &dpred}));
+    dr_span_end(span, "loss", "forward");
     return o->forward_only ? DR_OK : backward(cx, net, in, o, f, out, &dpred);
 }

@@ -100,6 +100,7 @@ typedef struct dr_run {
     bool trains_text_encoder; /* at least one step does */
     int64_t n_truncated;      /* captions cut so far */
     double data_s;            /* of the current step: making inputs */
+    int64_t n_profiled;       /* steps so far whose timeline --profile shows */
 } dr_run;
 
 /*
@@ -178,8 +179,7 @@ DR_MUST_USE dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoc
 dr_look_ahead *dr_look_ahead_create(void);
 void dr_look_ahead_destroy(dr_look_ahead *a);
 /* Before a step: announces this rank's samples from it on, into the next epoch, as far as loader
- * threads have place. Changes no result and cannot fail: without memory for the next epoch's plan
- * nothing is announced. */
+ * threads have place and there is memory for a plan. Changes no result and cannot fail. */
 void dr_run_look_ahead(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch, uint32_t step,
                        int64_t global_step);
 /* The schedule's factor in that step; steps that fp16 left out did not move it (as accelerate). */

@@ -107,6 +107,7 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     int64_t h, w;
     dr_latents_size(r->latents, leaf->samples[0].image, &h, &w);
     double t0 = dr_now_s();
+    const dr_span span = dr_span_begin();
     dr_leaf_text captions;
     dr_status st = dr_run_leaf_text(r, leaf, epoch, &captions);
     dr_frame f = dr_frame_begin(cx);
@@ -123,6 +124,7 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
         st = dr_run_inject_input(r, r->step, &in);
     }
     r->data_s += dr_now_s() - t0;
+    dr_span_end(span, "inputs", "data");
     if (st == DR_OK) {
         drop_modules(r, r->c->lora != NULL ? r->c->lora->module_dropout : 0.0, leaf, epoch);
         st = run_networks(
@@ -161,15 +163,19 @@ static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint
     dr_reducer_leaves(r->reducer, &first, &n);
     dr_reducer_begin_step(r->reducer);
     for (int64_t i = 0; i < n; i++) {
+        dr_span span = dr_span_begin();
         DR_TRY(device->zero(r->net.grads, bytes));
+        dr_span_end(span, "zero gradients", "optimizer");
         losses[i] = 0.0;
         if (first + i < (int64_t)step->n_leaves) {
             DR_TRY(run_leaf(r, cx, step, &step->leaves[first + i], epoch, text, dump, &losses[i]));
         }
+        span = dr_span_begin();
         if (r->host_grads != NULL) {
             DR_TRY(device->download(r->host_grads, r->net.grads, bytes));
         }
         dr_reducer_end_leaf(r->reducer);
+        dr_span_end(span, "sum of leaves", "reduce");
     }
     return DR_OK;
 }
@@ -302,6 +308,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
         dr_dist_abort(r->dist, st);
     }
     dr_watchdog_does(DR_DOES_WAIT);
+    dr_span span = dr_span_begin();
     st = dr_reducer_wait(r->reducer);
     if (st == DR_OK && r->host_grads != NULL) {
         st = r->backend->device->upload(r->net.grads, r->host_grads,
@@ -312,24 +319,30 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     }
     free(losses);
     DR_TRY(st);
+    dr_span_end(span, "wait for gradients", "reduce");
     dr_watchdog_does(DR_DOES_STEP);
+    span = dr_span_begin();
     if (!r->c->fused_backward) {
         DR_TRY(dr_run_inject_gradients(r, global_step));
     }
     DR_TRY(r->c->fused_backward ? dr_run_fused_end(r, &norm) : gradient_norm(r, &cx, &norm));
+    dr_span_end(span, "norm", "optimizer");
     if (dump) {
         DR_TRY(dr_dist_agree(r->dist, write_dump(r, step, epoch, global_step, norm, loss)));
     }
     const bool good = isfinite(loss) && isfinite(norm);
+    span = dr_span_begin();
     if (good && !r->c->fused_backward) {
         DR_TRY(update(r, &cx, global_step, text, norm));
     } else if (!good && !scale_takes(r, loss)) {
         const dr_step_place place = {step, epoch, global_step, text};
         DR_TRY(dr_run_not_finite(r, &place, loss, norm));
     }
+    dr_span_end(span, "update", "optimizer");
     if (dr_precision_scales_loss(r->net.o.precision)) {
         dr_loss_scale_update(&r->loss_scale, good);
     }
+    span = dr_span_begin();
     if (dr_dist_rank(r->dist) == 0 && !r->nan.going_back) {
         dr_run_note_step(
             r, (dr_progress_step){.step = global_step + 1,
@@ -344,5 +357,6 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
                                   .loss_scale = r->loss_scale.scale,
                                   .step_s = dr_now_s() - t0});
     }
+    dr_span_end(span, "report", "report");
     return DR_OK;
 }

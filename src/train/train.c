@@ -4,10 +4,12 @@
 #include "base/fence.h"
 #include "base/log.h"
 #include "base/note.h"
+#include "base/profile.h"
 #include "base/stop.h"
 #include "io/xxh3.h"
 #include "train/check/dataset_check.h"
 #include "train/hub/hub.h"
+#include "train/report/run_profile.h"
 #include "train/run_alarms.h"
 #include "train/watchdog.h"
 
@@ -292,8 +294,12 @@ static dr_status prepare(dr_run *r)
     }
     dr_run_show_options(r);
     DR_TRY(dr_run_open_state(r));
+    dr_span span = dr_span_begin();
     DR_TRY(open_model(r)); /* cheap: only headers are read */
+    dr_span_end(span, "open model", "start");
+    span = dr_span_begin();
     DR_TRY(open_dataset(r));
+    dr_span_end(span, "open dataset", "start");
     if (!r->c->estimate) {
         DR_TRY(dr_run_check_output(r));
     }
@@ -307,12 +313,21 @@ static dr_status prepare(dr_run *r)
         return estimate(r);
     }
     dr_watchdog_does(DR_DOES_CACHE);
+    span = dr_span_begin();
     DR_TRY(open_latents(r, false));
+    dr_span_end(span, "latents", "start");
     dr_watchdog_does(DR_DOES_PREPARE);
+    span = dr_span_begin();
     DR_TRY(load(r));
+    dr_span_end(span, "plan and load", "start");
+    span = dr_span_begin();
     DR_TRY(dr_dist_agree(r->dist, dr_dead_watch_begin(r)));
     DR_TRY(dr_run_open_log(r));
-    return dr_run_check_base(r);
+    dr_span_end(span, "alarms and log", "start");
+    span = dr_span_begin();
+    DR_TRY(dr_run_check_base(r));
+    dr_span_end(span, "base check", "start");
+    return DR_OK;
 }
 
 dr_status dr_run_plan_epoch(const dr_run *r, uint32_t epoch, dr_epoch_plan *plan)
@@ -337,7 +352,9 @@ static dr_status end_step(dr_run *r)
     dr_watchdog_does(DR_DOES_SAMPLE);
     DR_TRY(dr_run_sample_due(r));
     dr_watchdog_does(DR_DOES_SAVE);
+    const dr_span span = dr_span_begin();
     DR_TRY(dr_run_save_due(r));
+    dr_span_end(span, "save", "save");
     return r->stop_signal != 0 && r->step < r->n_steps ? dr_run_leave(r) : DR_OK;
 }
 
@@ -349,14 +366,18 @@ static dr_status next_step(dr_run *r, const dr_epoch_plan *plan, uint32_t epoch,
     if (dr_run_leaves_out(r, r->step)) {
         dr_run_note_left_out(r, epoch);
     } else {
+        const dr_span span = dr_span_begin();
         dr_run_look_ahead(r, plan, epoch, i, r->step);
+        dr_span_end(span, "look ahead", "data");
         DR_TRY(dr_run_step(r, &plan->steps[i], epoch, r->step));
+        dr_span_end_n(span, "step", "step", r->step + 1);
     }
     if (r->nan.going_back) {
         return dr_run_go_back(r);
     }
     r->step++;
-    return end_step(r);
+    DR_TRY(end_step(r));
+    return dr_run_profile_step(r);
 }
 
 /* Steps of the epoch that holds the next step, until it ends or the run goes back behind it. */
@@ -390,7 +411,9 @@ static dr_status train(dr_run *r)
     dr_progress_end(&r->progress);
     dr_watchdog_does(DR_DOES_SAVE);
     if (st == DR_OK) {
+        const dr_span span = dr_span_begin();
         st = dr_run_save_last(r);
+        dr_span_end(span, "save", "save");
     }
     dr_stop_take_notes(false);
     return st;
@@ -433,10 +456,16 @@ dr_status dr_train_run(dr_dist *d, const dr_backend *backend, const dr_train_con
     dr_log_keep_warnings(dr_run_wants_report(r) ? &r->warnings : NULL);
     dr_status st = dr_watchdog_start(d, config->wait_limit_s);
     if (st == DR_OK) {
+        st = dr_run_profile_begin(r);
+    }
+    if (st == DR_OK) {
         st = prepare(r);
     }
     if (st == DR_OK && !config->estimate) {
         st = train(r);
+        if (st == DR_OK || st == DR_CANCELLED) {
+            DR_KEEP_FIRST(dr_run_profile_end(r), st);
+        }
         dr_run_write_report(r, st);
     }
     dr_log_keep_warnings(NULL);

@@ -69,7 +69,9 @@ typedef struct dr_train_config { /* strings outlive the run */
     bool skip_until_initial_step;        /* else at the start of that epoch */
     bool minimal_metadata;               /* --no_metadata */
     int64_t min_timestep, max_timestep;  /* as given; -1: not */
-    const char *dump_dir;                /* NULL: none */
+    const char *profile;                 /* file for a timeline of steps; NULL: none */
+    int64_t profile_steps;
+    const char *dump_dir; /* NULL: none */
     int64_t dump_steps;
     double wait_limit_s;   /* of one exchange between ranks; 0: none */
     const char *cache_dir; /* HDF5 latent cache; NULL: none */

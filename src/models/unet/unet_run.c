@@ -336,6 +336,7 @@ static void release_inputs(dr_context *cx, dr_unet_run *r, int i)
 static dr_status segment_forward(dr_context *cx, dr_unet_run *r, int i)
 {
     value *v = &r->values[i];
+    const dr_span span = cx->dry ? 0 : dr_span_begin();
     v->frame = dr_frame_begin(cx);
     dr_frame keep = dr_frame_begin(cx);
     DR_TRY(run_units(cx, r, i, keep, v->frame, &v->t));
@@ -345,6 +346,7 @@ static dr_status segment_forward(dr_context *cx, dr_unet_run *r, int i)
         dr_frame_end(cx, keep);
     }
     release_inputs(cx, r, i);
+    dr_span_end_n(span, "segment", "forward", i);
     return DR_OK;
 }
 
@@ -407,6 +409,7 @@ static dr_status backward_units(dr_context *cx, dr_unet_run *r, int i, dr_tensor
 static dr_status segment_backward(dr_context *cx, dr_unet_run *r, int i, dr_tensor *dcontext)
 {
     segment_saved *s = &r->saved[i];
+    const dr_span span = cx->dry ? 0 : dr_span_begin();
     if (r->options.checkpointing) { /* run the segment again to have what backward reads */
         dr_frame scratch = dr_frame_begin(cx);
         s->keep = dr_frame_begin(cx);
@@ -420,6 +423,7 @@ static dr_status segment_backward(dr_context *cx, dr_unet_run *r, int i, dr_tens
     end_frame(cx, &s->keep);
     end_frame(cx, &r->values[i].grad_frame);
     end_frame(cx, &r->values[i].frame);
+    dr_span_end_n(span, "segment", "backward", i);
     return DR_OK;
 }
 

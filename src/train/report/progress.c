@@ -8,11 +8,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const double plain_interval_s = 5.0;   /* between plain lines: a log stays readable */
 static const double rewrite_interval_s = 0.1; /* a terminal needs no more */
 static const double smoothing = 0.05;         /* weight of the newest loss in the average */
+
+/* Of the process so far, those that needed no disk. */
+static long long page_faults(void)
+{
+    struct rusage usage = {0};
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (long long)usage.ru_minflt : 0;
+}
 
 void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, uint32_t n_epochs,
                        const double *smooth_loss)
@@ -20,6 +28,7 @@ void dr_progress_begin(dr_progress *p, dr_progress_mode mode, int64_t n_steps, u
     *p = (dr_progress){.mode = mode, .n_steps = n_steps, .n_epochs = n_epochs};
     p->rewrite = mode == DR_PROGRESS_AUTO && isatty(STDERR_FILENO);
     p->started_s = dr_now_s();
+    p->faults_before = page_faults();
     p->has_smooth_loss = smooth_loss != NULL;
     p->smooth_loss = smooth_loss != NULL ? *smooth_loss : 0.0;
 }
@@ -52,10 +61,11 @@ static void print_json(const dr_progress *p, const dr_progress_step *s, double n
     dr_str_printf(&line,
                   "\"samples\": %llu, \"step_s\": %.6f, \"data_s\": %.6f, \"eta_s\": %.1f, "
                   "\"memory_used_bytes\": %llu, \"memory_total_bytes\": %llu, "
-                  "\"steps_to_save\": %lld}\n",
+                  "\"page_faults\": %lld, \"steps_to_save\": %lld}\n",
                   (unsigned long long)s->samples, s->step_s, s->data_s, left,
                   (unsigned long long)s->memory_used_bytes,
-                  (unsigned long long)s->memory_total_bytes, (long long)s->steps_to_save);
+                  (unsigned long long)s->memory_total_bytes, page_faults() - p->faults_before,
+                  (long long)s->steps_to_save);
     (void)fputs(dr_str_get(&line), stdout);
     (void)fflush(stdout);
     dr_str_free(&line);
@@ -138,6 +148,7 @@ void dr_progress_update(dr_progress *p, const dr_progress_step *s)
     }
     if (p->mode == DR_PROGRESS_JSON) {
         print_json(p, s, now);
+        p->faults_before = page_faults();
         return;
     }
     double interval = p->rewrite ? rewrite_interval_s : plain_interval_s;

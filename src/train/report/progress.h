@@ -23,7 +23,8 @@ typedef struct dr_progress {
     double smooth_loss;
     bool has_smooth_loss;
     uint64_t n_samples;
-    int64_t n_done; /* steps of this run */
+    int64_t n_done;          /* steps of this run */
+    long long faults_before; /* page faults before the current step */
 } dr_progress;
 
 typedef struct dr_progress_step {
