@@ -172,11 +172,31 @@ static void take_ends(attempt *a)
     }
 }
 
+/* ^Z: the ranks stand still while this process does, and their time does not count. */
+static void suspend(attempt *a)
+{
+    sigset_t one;
+    double began = dr_now_s();
+    (void)sigemptyset(&one);
+    (void)sigaddset(&one, SIGTSTP);
+    (void)dr_ranks_signal(a->o->ranks, SIGSTOP);
+    (void)kill(getpid(), SIGTSTP);
+    (void)sigprocmask(SIG_UNBLOCK, &one, NULL); /* stops here, until SIGCONT */
+    (void)sigprocmask(SIG_BLOCK, &one, NULL);
+    (void)dr_ranks_signal(a->o->ranks, SIGCONT);
+    double *const times[] = {&a->started_s, &a->told_s, &a->stop_by_s, &a->kill_by_s};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        *times[i] += *times[i] > 0.0 ? dr_now_s() - began : 0.0;
+    }
+}
+
 static void take_signals(attempt *a)
 {
     struct signalfd_siginfo info;
     while (read(a->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-        if (info.ssi_signo != SIGCHLD) {
+        if (info.ssi_signo == SIGTSTP) {
+            suspend(a);
+        } else if (info.ssi_signo != SIGCHLD) {
             take_stop(a, (int)info.ssi_signo);
         }
     }
@@ -363,6 +383,9 @@ dr_status dr_supervise(const char *const *argv, const char *const *env,
     sigset_t signals;
     sigset_t before;
     (void)sigemptyset(&signals);
+    if (o->ranks != NULL) {
+        (void)sigaddset(&signals, SIGTSTP);
+    }
     static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD};
     for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
         (void)sigaddset(&signals, watched[i]);

@@ -31,7 +31,8 @@ typedef struct dr_supervised {
  * Starts argv[0] with argv and env (both NULL-terminated), stdin from /dev/null, in a process group
  * of its own, and waits. INT, TERM, HUP and USR1 reach the ranks (without ranks: the command) as
  * USR1: save and leave; after grace_s seconds, or at the second such signal, everything left is
- * killed. When a rank fails, the others have 0.3 s to end by themselves. When this process is
+ * killed. ^Z (TSTP) stops the ranks together with this process, CONT lets
+ * them go on. When a rank fails, the others have 0.3 s to end by themselves. When this process is
  * killed, the kernel kills the command and its agents. Processes that outlive the command, and any
  * other child of this process, are killed before the call returns.
  *
