@@ -237,7 +237,7 @@ static dr_status attempt(job *j, const dr_launch_plan *p, dr_decision *next)
     dr_ranks ranks;
     dr_supervised r = {0};
     dr_attempt_end end = {0};
-    int64_t oom = dr_machine_oom_kills();
+    int64_t oom = dr_machine_memory().oom_kills;
     DR_TRY(create_console(j, p, &console));
     dr_ranks_init(&ranks, p->n_ranks, j->listener, j->token, console);
     note_start(j, p);
@@ -245,8 +245,9 @@ static dr_status attempt(job *j, const dr_launch_plan *p, dr_decision *next)
     if (st == DR_OK) {
         lose_machines(j, &ranks);
         dr_console_flush(console);
-        bool oom_killed = r.signal == 0 && dr_machine_oom_kills() > oom;
-        dr_verdict_of(p, &ranks, &r, oom_killed, &end);
+        const dr_memory_use memory = dr_machine_memory();
+        bool oom_killed = r.signal == 0 && memory.oom_kills > oom;
+        dr_verdict_of(p, &ranks, &r, oom_killed ? &memory : NULL, &end);
         note_end(j, &end, &ranks);
         const dr_outcome outcome = {.code = end.code,
                                     .n_ranks = p->n_ranks,

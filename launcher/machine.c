@@ -223,48 +223,6 @@ bool dr_machine_find_program(const char *name, char *buf, size_t size)
     return false;
 }
 
-static int64_t number_in(const char *path, const char *name)
-{
-    char line[128];
-    int64_t found = 0;
-    FILE *f = fopen(path, "re");
-    while (f != NULL && fgets(line, (int)sizeof line, f) != NULL) {
-        if (dr_str_starts(line, name) && line[strlen(name)] == ' ') {
-            found = strtoll(line + strlen(name), NULL, 10);
-        }
-    }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    return found;
-}
-
-int64_t dr_machine_oom_kills(void)
-{
-    char line[512];
-    char path[768];
-    int64_t n = 0;
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    while (f != NULL && fgets(line, (int)sizeof line, f) != NULL) {
-        line[strcspn(line, "\n")] = '\0';
-        const char *v1 = strstr(line, ":memory:");
-        if (dr_str_starts(line, "0::/")) {
-            (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/memory.events",
-                           line + strlen("0::"));
-        } else if (v1 != NULL) {
-            (void)snprintf(path, sizeof path, "/sys/fs/cgroup/memory%s/memory.oom_control",
-                           v1 + strlen(":memory:"));
-        } else {
-            continue;
-        }
-        n += number_in(path, "oom_kill");
-    }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    return n;
-}
-
 void dr_machine_host(char *buf, size_t size)
 {
     if (gethostname(buf, size) != 0) {

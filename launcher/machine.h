@@ -24,8 +24,11 @@ int dr_machine_numa_nodes(void);
 int dr_machine_gpus(void);
 /* NUMA node of the driver's i-th GPU, in order of its PCI address; -1: unknown, or none. */
 int dr_machine_gpu_node(int i);
-/* Processes that the system has killed for memory in this process's cgroup so far; 0: unknown. */
-int64_t dr_machine_oom_kills(void);
+typedef struct dr_memory_use { /* of this process's cgroup; 0: unknown, or no limit               */
+    int64_t oom_kills;         /* processes that the system has killed for memory so far        */
+    int64_t limit, peak;       /* bytes                                                         */
+} dr_memory_use;
+dr_memory_use dr_machine_memory(void);
 /* Name of this host into buf. */
 void dr_machine_host(char *buf, size_t size);
 /* Whether mpirun is Open MPI 5's: its daemon's program lies beside it. */

@@ -33,14 +33,27 @@ static bool all_ended_with(const dr_ranks *ranks, int code)
     return all;
 }
 
-static void say_rank(const dr_ranks *ranks, int rank, bool out_of_memory, dr_str *out)
+static void say_out_of_memory(const dr_memory_use *m, const char *host, dr_str *out)
+{
+    char limit[24];
+    char peak[24];
+    dr_str_printf(out, " was killed by the system: out of memory on %s", host);
+    if (m->limit > 0) {
+        dr_format_bytes((uint64_t)m->limit, limit);
+        dr_format_bytes((uint64_t)m->peak, peak);
+        dr_str_printf(out, " (limit of the cgroup %s, peak %s)", limit, peak);
+    }
+}
+
+static void say_rank(const dr_ranks *ranks, int rank, const dr_memory_use *out_of_memory,
+                     dr_str *out)
 {
     const dr_rank_view *v = &ranks->at[rank];
     dr_str_printf(out, " failed: rank %d (host %s)", rank, v->host);
     if (v->lost) {
         dr_str_add(out, " is gone without a word: its host or its agent was lost");
-    } else if (out_of_memory && v->signal == SIGKILL) {
-        dr_str_printf(out, " was killed by the system: out of memory on %s", v->host);
+    } else if (out_of_memory != NULL && v->signal == SIGKILL) {
+        say_out_of_memory(out_of_memory, v->host, out);
     } else if (v->signal != 0) {
         dr_str_printf(out, " was ended by signal %d", v->signal);
     }
@@ -92,13 +105,13 @@ static void say_stopped(const dr_launch_plan *p, const dr_ranks *ranks, const dr
         dr_str_add(&out->text, "; its state is saved: start it again with --resume auto");
     } else if (refused) {
         dr_str_add(&out->text, " and");
-        say_rank(ranks, ranks->first_failed, false, &out->text);
+        say_rank(ranks, ranks->first_failed, NULL, &out->text);
         say_words(ranks, ranks->first_failed, &out->text);
     }
 }
 
-static void say_failed(const dr_launch_plan *p, const dr_ranks *ranks, bool out_of_memory,
-                       dr_attempt_end *out)
+static void say_failed(const dr_launch_plan *p, const dr_ranks *ranks,
+                       const dr_memory_use *out_of_memory, dr_attempt_end *out)
 {
     int rank = ranks->first_failed;
     const char *inject = dr_opt_str(&p->settings.options, DR_LAUNCH_inject);
@@ -134,7 +147,7 @@ static void say_not_started(const dr_launch_plan *p, const dr_ranks *ranks, cons
 }
 
 void dr_verdict_of(const dr_launch_plan *p, const dr_ranks *ranks, const dr_supervised *r,
-                   bool out_of_memory, dr_attempt_end *out)
+                   const dr_memory_use *out_of_memory, dr_attempt_end *out)
 {
     const int saved = dr_status_exit_code(DR_CANCELLED);
     *out = (dr_attempt_end){0};
