@@ -126,6 +126,33 @@ time_is_up() {
     reaches "$job" CANCELLED 20
 }
 
+# Subjects side by side from cluster/subjects.sbatch, as a user adapts it; one is told to save, and comes back.
+subjects() {
+    local job i
+    for i in 0 1 2; do
+        cp -r "$data/train" "subject$i"
+        rm -f "subject$i/10_sks shape/0$i".*
+        echo "$PWD/subject$i" >>subjects.txt
+    done
+    sed -e '/gpus-per-node/d; s/--device=cuda//; s/--cpus-per-task=8/--cpus-per-task=1/; s/--time=4:00:00/--time=10/' \
+        -e 's/--resolution=512/--resolution=64 --seed=1 --progress=json/; s/max_train_steps=1600/max_train_steps=8/' \
+        "$here/../../cluster/subjects.sbatch" >subjects.sbatch
+    job=$(DREAMRUN="$bin/dreamrun" SUBJECTS=$PWD/subjects.txt MODEL=$model DREAMRUN_INJECT="$(slow 4 7)" \
+        slurm sbatch --parsable --array=0-2 subjects.sbatch)
+    wait_for 'three steps of task 1' 60 has_steps_in "dreamrun-${job}_1.out" 3
+    slurm scancel --signal=USR1 "${job}_1"
+    wait_for 'the requeue' 30 grep -qsF "job ${job}_1 goes back into the queue" "dreamrun-${job}_1.out"
+    start_now "${job}_1"
+    for i in 0 1 2; do
+        reaches "${job}_$i" COMPLETED 60
+    done
+    holds "dreamrun-${job}_1.out" 'resumed from'
+    train straight --train_data_dir "$PWD/subject1" --learning_rate 2e-6 --max_train_steps 8 --cache_latents \
+        --gradient_checkpointing --output_name subject1
+    same_models straight/subject1 subject1-output/subject1
+    differ "subject0-output/subject0/$unet" "subject2-output/subject2/$unet"
+}
+
 node_lost() {
     local job
     job=$(submit_job -- --max_train_steps 14 --save_state --save_every_n_steps 2 --save_last_n_steps 2 \
@@ -155,6 +182,7 @@ check 'layout in an allocation; a killed rank comes back' layout
 check 'one task per node, a rank of srun, no PMIx' per_node
 check 'preempted, requeued: the same bits' preempted
 check 'the time limit saves and requeues' time_is_up
+check 'an array over subjects; one task is requeued' subjects
 check 'scancel' cancelled
 check 'a node is lost: the rest goes on, the same bits' node_lost
 finish
