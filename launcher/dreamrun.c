@@ -181,13 +181,14 @@ static dr_status gather(dr_launch_plan *p, dr_launch_facts *f, dr_machines *m, i
     return st;
 }
 
-static int launch(const char *bin_dir, int argc, const char *const *argv)
+static int launch_here(const char *bin_dir, int argc, const char *const *argv, bool watched)
 {
     own_machine m;
     dr_launch_plan p;
     int code = 0;
     dr_machines machines = {0};
     dr_launch_facts facts = look_around(&m, bin_dir);
+    facts.watched = watched;
     dr_status st = dr_launch_plan_make(&p, &facts, argc, argv);
     if (st == DR_OK && p.meets && p.machine_rank == 0 && !p.dry_run) {
         st = gather(&p, &facts, &machines, argc, argv);
@@ -199,18 +200,23 @@ static int launch(const char *bin_dir, int argc, const char *const *argv)
     return st == DR_OK ? code : fail(st);
 }
 
+static int launch(const char *bin_dir, int argc, const char *const *argv)
+{
+    return launch_here(bin_dir, argc, argv, false);
+}
+
 /* --- commands around launch ---------------------------------------------------------------------
  */
 
-/* launch with n words more, at the end. */
+/* launch with n words more, at the end; it comes back when watched. */
 static int launch_with(const char *bin_dir, int argc, const char *const *argv, int n,
-                       const char *const *more)
+                       const char *const *more, bool watched)
 {
     const char **words = dr_xcalloc((size_t)(argc + n) + 1, sizeof *words);
     for (int i = 0; i < argc + n; i++) {
         words[i] = i < argc ? argv[i] : more[i - argc];
     }
-    int code = launch(bin_dir, argc + n, words);
+    int code = launch_here(bin_dir, argc + n, words, watched);
     free(words);
     return code;
 }
@@ -226,7 +232,7 @@ static dr_status count_options(int argc, const char *const *argv, int *n)
 }
 
 /* `dreamrun test [launch options] [DIR]`: the ranks and their sums; then one is killed and the job
- * must come back. */
+ * must come back; then all are asked to save and leave. */
 static int run_test(const char *bin_dir, int argc, const char *const *argv)
 {
     static const char *const killed[] = {
@@ -243,12 +249,21 @@ static int run_test(const char *bin_dir, int argc, const char *const *argv)
     if (st != DR_OK) {
         return fail(st);
     }
-    const char *const plain[] = {"dreamrun_selftest", n < argc ? argv[n] : NULL};
-    int code = launch_with(bin_dir, n, argv, n < argc ? 2 : 1, plain);
+    const char *dir = n < argc ? argv[n] : NULL;
+    const char *const plain[] = {"dreamrun_selftest", dir};
+    const char *const stopped[] = {"dreamrun_selftest", "--stop", dir};
+    int code = launch_with(bin_dir, n, argv, dir != NULL ? 2 : 1, plain, true);
     if (code == 0) {
         (void)printf("a rank is killed on purpose; the job must come back:\n");
         (void)fflush(stdout);
-        code = launch_with(bin_dir, n, argv, (int)(sizeof killed / sizeof *killed), killed);
+        code = launch_with(bin_dir, n, argv, (int)(sizeof killed / sizeof *killed), killed, true);
+    }
+    if (code == 0) {
+        const int saved = dr_status_exit_code(DR_CANCELLED);
+        (void)printf("the ranks are asked to save and leave; the job must end with %d:\n", saved);
+        (void)fflush(stdout);
+        code = launch_with(bin_dir, n, argv, dir != NULL ? 3 : 2, stopped, true);
+        code = code == saved ? 0 : code != 0 ? code : dr_status_exit_code(DR_REFUSED);
     }
     (void)printf(code == 0 ? "all tests passed\n" : "FAILED\n");
     return code;
@@ -347,7 +362,7 @@ static int run_command(const char *bin_dir, int argc, const char *const *words)
         return launch(bin_dir, argc, words);
     }
     if (strcmp(name, "estimate") == 0 || strcmp(name, "estimate-memory") == 0) {
-        return launch_with(bin_dir, argc, words, 1, estimate);
+        return launch_with(bin_dir, argc, words, 1, estimate, false);
     }
     if (strcmp(name, "test") == 0) {
         return run_test(bin_dir, argc, words);

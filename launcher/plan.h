@@ -23,6 +23,7 @@ typedef struct dr_launch_facts {
     int n_gpus;  /* NVIDIA GPUs of this host                                       */
     int n_numa;  /* NUMA nodes of this host                                        */
     bool is_root;
+    bool watched;       /* one rank is not to take this process's place                          */
     const char *host;   /* name of this host                                              */
     const char *mpirun; /* path of mpirun; NULL: there is none in PATH                    */
     bool mpirun_is_v5;  /* Open MPI 5 (PRRTE): other spellings                            */

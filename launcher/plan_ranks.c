@@ -329,11 +329,11 @@ static void plan_threads(dr_launch_plan *p, const dr_launch_facts *f)
 /* --- who starts them ----------------------------------------------------------------------------
  */
 
-static bool wants_watch(const dr_launch_plan *p)
+static bool wants_watch(const dr_launch_plan *p, const dr_launch_facts *f)
 {
     const dr_optset *o = &p->settings.options;
-    return dr_opt_int(o, DR_LAUNCH_max_restarts) > 0 || dr_opt_has(o, DR_LAUNCH_log_dir) ||
-           strcmp(dr_opt_str(o, DR_LAUNCH_tee), "0") != 0;
+    return f->watched || dr_opt_int(o, DR_LAUNCH_max_restarts) > 0 ||
+           dr_opt_has(o, DR_LAUNCH_log_dir) || strcmp(dr_opt_str(o, DR_LAUNCH_tee), "0") != 0;
 }
 
 static dr_status refuse_several(const dr_launch_plan *p)
@@ -353,6 +353,12 @@ static dr_status choose_starter(dr_launch_plan *p, const dr_launch_facts *f)
     bool step = allocation && dr_opt_flag(o, DR_LAUNCH_requeue);
     bool alone =
         !step && p->n_ranks == 1 && p->hosts.n <= 1 && !dr_opt_is(o, DR_LAUNCH_backend, "mpi");
+    if (strcmp(asked, "fork") == 0) {
+        DR_FAIL(DR_UNSUPPORTED,
+                "--launcher fork is not available: ranks talk to each other through MPI, whose "
+                "processes find each other through mpirun or srun only; install Open MPI "
+                "(cluster/install-deps), or train with one rank, which needs neither");
+    }
     if (strcmp(asked, "srun") == 0 || strcmp(asked, "mpirun") == 0) {
         p->starter = strcmp(asked, "srun") == 0 ? DR_START_SRUN : DR_START_MPIRUN;
         if (p->starter == DR_START_SRUN && !allocation) {
@@ -364,7 +370,7 @@ static dr_status choose_starter(dr_launch_plan *p, const dr_launch_facts *f)
     } else if (strcmp(asked, "none") == 0 && !alone) {
         return refuse_several(p);
     } else if (alone) {
-        p->starter = wants_watch(p) ? DR_START_AGENT : DR_START_IN_PLACE;
+        p->starter = wants_watch(p, f) ? DR_START_AGENT : DR_START_IN_PLACE;
     } else if (allocation && f->srun != NULL && f->srun_has_pmix(f->srun)) {
         p->starter = DR_START_SRUN;
     } else {

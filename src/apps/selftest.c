@@ -1,6 +1,8 @@
 /*
- * dreamrun_selftest [DIR]: what `dreamrun test` starts on every rank: are they all there, do their
- * sums come out right and equal, how fast; can DIR be written. Lines "ok ..." on stdout by rank 0.
+ * dreamrun_selftest [--stop] [DIR]: what `dreamrun test` starts on every rank: are they all there,
+ * do their sums come out right and equal, how fast; can DIR be written. With --stop: does a request
+ * to save and leave (USR1) reach every rank; then DIR is written and all leave with 75. Lines "ok
+ * ..." on stdout by rank 0.
  */
 #include "base/arena.h"
 #include "base/clock.h"
@@ -8,8 +10,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/note.h"
+#include "base/stop.h"
 #include "dist/reducer.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,8 +158,63 @@ static dr_status check_folder(dr_dist *d, const char *dir)
     return dr_dist_agree(d, st);
 }
 
-static dr_status run(dr_dist *d, const char *dir)
+/* --- a request to stop ---------------------------------------------------------------------------
+ */
+
+/* As Slurm does it: the signal goes to what stands above a rank; without that, to the rank. */
+static void ask_to_stop(void)
 {
+    (void)kill(getenv("DREAMRUN_SUPERVISOR") != NULL ? getppid() : getpid(), SIGUSR1);
+}
+
+/* Whether the first rank alone has heard of it, as a step's end would find. */
+static dr_status agree_to_stop(dr_dist *d)
+{
+    return dr_dist_agree(d, dr_stop_signal() == 0
+                                ? DR_OK
+                                : dr_error_set(DR_CANCELLED, __FILE__, __LINE__, "stopped by %s",
+                                               dr_stop_signal_name(dr_stop_signal())));
+}
+
+static dr_status check_stop(dr_dist *d, const char *dir)
+{
+    const double patience_s = 30.0;
+    char line[128];
+    dr_stop_take_notes(true);
+    DR_TRY(dr_dist_barrier(d));
+    double t0 = dr_now_s();
+    if (dr_dist_rank(d) == 0) {
+        ask_to_stop();
+    }
+    dr_status st = agree_to_stop(d);
+    for (int step = 1; st == DR_OK; step++) {
+        if (dr_dist_rank(d) == 0) {
+            dr_note("step %d", step);
+        }
+        (void)poll(NULL, 0, 10); /* a short step */
+        bool late = dr_now_s() > t0 + patience_s;
+        DR_TRY(dr_dist_agree(d, !late ? DR_OK
+                                      : dr_error_set(DR_HANG, __FILE__, __LINE__,
+                                                     "no request to stop came back in %g s",
+                                                     patience_s)));
+        st = agree_to_stop(d);
+    }
+    if (st == DR_CANCELLED && dir != NULL) {
+        DR_TRY(check_folder(d, dir));
+    }
+    (void)snprintf(line, sizeof line, "ok a request to stop: all ranks leave after %.0f ms",
+                   1e3 * (dr_now_s() - t0));
+    if (st == DR_CANCELLED) {
+        say(d, line);
+    }
+    return st;
+}
+
+static dr_status run(dr_dist *d, bool stop, const char *dir)
+{
+    if (stop) {
+        return check_stop(d, dir);
+    }
     DR_TRY(check_layout(d));
     DR_TRY(check_sums(d));
     return dir != NULL ? check_folder(d, dir) : DR_OK;
@@ -163,7 +223,11 @@ static dr_status run(dr_dist *d, const char *dir)
 int main(int argc, char **argv)
 {
     dr_dist *d = NULL;
-    dr_status st = dr_dist_init(&d);
+    bool stop = argc > 1 && strcmp(argv[1], "--stop") == 0;
+    dr_status st = dr_stop_watch(); /* before MPI starts threads */
+    if (st == DR_OK) {
+        st = dr_dist_init(&d);
+    }
     if (st != DR_OK) {
         dr_log_error_record();
         return dr_status_exit_code(st);
@@ -171,9 +235,9 @@ int main(int argc, char **argv)
     dr_log_configure(DR_LOG_INFO, dr_dist_rank(d));
     st = dr_dist_agree(d, dr_fault_setup(NULL, dr_dist_rank(d)));
     if (st == DR_OK) {
-        st = run(d, argc > 1 ? argv[1] : NULL);
+        st = run(d, stop, argc > 1 + stop ? argv[1 + stop] : NULL);
     }
-    if (st != DR_OK && dr_dist_rank(d) == 0) {
+    if (st != DR_OK && st != DR_CANCELLED && dr_dist_rank(d) == 0) {
         dr_log_error_record();
     }
     dr_dist_finalize(d);

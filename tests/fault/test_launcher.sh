@@ -251,7 +251,10 @@ commands() {
     holds test.out 'ok sums of 16 MiB: right and the same on all ranks'
     holds test.out 'ok '"$PWD/dir"': a file written'
     holds test.err 'starting again (attempt 2)'
+    holds test.out 'ok a request to stop: all ranks leave after '
     equal "$(tail -n 1 test.out)" 'all tests passed' 'the last line'
+    "$bin/dreamrun" test --num_processes 1 >test.out 2>test.err
+    equal "$(tail -n 1 test.out)" 'all tests passed' 'the last line with one rank'
     start plan "$bin/dreamrun" estimate train_db -- --output_dir "$PWD/out" --save_state
     holds plan.err 'memory: needs '
     holds plan.err 'estimate: a training state (--save_state): 55.2 MiB on disk'
