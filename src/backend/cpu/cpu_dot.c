@@ -2,7 +2,8 @@
  * C = alpha A B^T + beta C by dot products along k, for weights stored (n,k).
  *
  * sgemm copies B^T element by element into its own layout, which cost a quarter of the time at 64
- * rows and half at 16 (oneDNN 2.6.3, EPYC Zen 4). Here both operands are read as they lie: a tile
+ * rows and half at 16 (oneDNN 2.6.3, EPYC Zen 4; Intel's two wide multiplications a cycle turn that
+ * around above 48 rows: dr_cpu_dot_most). Here both operands are read as they lie: a tile
  * of rows of A times rows of B keeps one vector accumulator per pair. While a group of B's rows is
  * used from L1, the next group is prefetched, because with few rows of A it comes from memory.
  */
@@ -66,7 +67,7 @@ bool dr_cpu_dot(const dr_cpu_matmul *g)
 {
     const dr_cpu_tiles *tiles = dr_cpu_tiles_here();
     if (tiles == NULL || g->ta || !g->tb || g->k < MIN_K ||
-        dr_cpu_min(g->m, g->n) > tiles->dot_most) {
+        dr_cpu_min(g->m, g->n) > dr_cpu_dot_most(tiles)) {
         return false;
     }
     for (int64_t k0 = 0; k0 < g->k; k0 += K_BLOCK) {

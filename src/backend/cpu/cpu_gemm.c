@@ -26,6 +26,16 @@ const dr_cpu_tiles *dr_cpu_tiles_here(void)
     return NULL;
 }
 
+int64_t dr_cpu_dot_most(const dr_cpu_tiles *tiles)
+{
+#ifdef DR_CPU_HAVE_TILES
+    if (tiles->lanes == 16 && __builtin_cpu_is("intel")) {
+        return 48;
+    }
+#endif
+    return tiles->dot_most;
+}
+
 void dr_cpu_gemm(const dr_cpu_matmul *g)
 {
     if (dr_cpu_dot(g) || dr_cpu_thin(g)) {

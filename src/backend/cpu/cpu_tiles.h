@@ -37,7 +37,7 @@ typedef void (*dr_cpu_thin_tile)(const dr_cpu_thin_args *t);
 
 typedef struct dr_cpu_tiles {
     int lanes;        /* floats of a vector */
-    int64_t dot_most; /* larger products are faster by sgemm: rows of a, or of b */
+    int64_t dot_most; /* of machines with one multiplication of such vectors a cycle */
     int dot_mr;       /* rows of a in `many`; one row in `one`                   */
     struct {          /* by falling number of rows of b; the last is 1 */
         int nr;
@@ -53,5 +53,7 @@ extern const dr_cpu_tiles dr_cpu_tiles_avx2, dr_cpu_tiles_avx512;
 
 /* The set of this machine, or NULL: another architecture, or an older one. */
 const dr_cpu_tiles *dr_cpu_tiles_here(void);
+/* Rows of a, or of b, up to which cpu_dot.c is faster than sgemm on this machine. */
+int64_t dr_cpu_dot_most(const dr_cpu_tiles *tiles);
 
 #endif
