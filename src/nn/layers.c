@@ -8,10 +8,19 @@ static dr_tensor *gradient(dr_param *p)
     return p != NULL && p->grad.data != NULL ? &p->grad : NULL;
 }
 
+/* True once after dr_params_begin_grads. */
+static bool take_fresh(dr_param *p)
+{
+    const bool fresh = p->fresh;
+    p->fresh = false;
+    return fresh;
+}
+
 void dr_linear_init(dr_linear_layer *l, dr_params *set, const char *name, int64_t in, int64_t out,
                     bool bias)
 {
     l->w = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(out, in), "%s.weight", name);
+    l->w->one_writer = true;
     l->b = bias ? dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(out), "%s.bias", name) : NULL;
 }
 
@@ -19,6 +28,7 @@ void dr_linear_init_1x1(dr_linear_layer *l, dr_params *set, const char *name, in
                         int64_t out, bool bias)
 {
     l->w = dr_params_add(set, DR_PARAM_CONV, 4, DR_DIMS(out, in, 1, 1), "%s.weight", name);
+    l->w->one_writer = true;
     l->b = bias ? dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(out), "%s.bias", name) : NULL;
 }
 
@@ -27,6 +37,7 @@ void dr_conv_init(dr_conv_layer *l, dr_params *set, const char *name, int64_t in
 {
     l->w =
         dr_params_add(set, DR_PARAM_CONV, 4, DR_DIMS(out, in, kernel, kernel), "%s.weight", name);
+    l->w->one_writer = true;
     l->b = dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(out), "%s.bias", name);
     l->geom = (dr_conv2d_geom){.kh = kernel,
                                .kw = kernel,
@@ -70,9 +81,11 @@ dr_status dr_linear_backward(dr_context *cx, const dr_linear_layer *l, const dr_
     dr_tensor *db = gradient(l->b);
     if (dw != NULL || db != NULL) {
         dr_tensor dw_matrix = dw != NULL ? as_matrix(dw) : (dr_tensor){0};
-        DR_TRY(dr_linear_dw(cx,
-                            &(dr_linear_dw_args){
-                                .dy = dy, .x = x, .dw = dw != NULL ? &dw_matrix : NULL, .db = db}));
+        DR_TRY(dr_linear_dw(cx, &(dr_linear_dw_args){.dy = dy,
+                                                     .x = x,
+                                                     .dw = dw != NULL ? &dw_matrix : NULL,
+                                                     .db = db,
+                                                     .fresh = take_fresh(l->w)}));
     }
     if (dx != NULL) {
         const dr_tensor w = as_matrix(&l->w->value);
@@ -107,7 +120,9 @@ dr_status dr_conv_backward(dr_context *cx, const dr_conv_layer *l, const dr_tens
     dr_tensor *db = gradient(l->b);
     if (dw != NULL || db != NULL) {
         DR_TRY(dr_conv2d_dw(
-            cx, &(dr_conv2d_dw_args){.geom = l->geom, .dy = dy, .x = x, .dw = dw, .db = db}));
+            cx,
+            &(dr_conv2d_dw_args){
+                .geom = l->geom, .dy = dy, .x = x, .dw = dw, .db = db, .fresh = take_fresh(l->w)}));
     }
     if (dx != NULL) {
         DR_TRY(dr_conv2d_dx(

@@ -128,6 +128,31 @@ void dr_params_bind_dry(dr_params *set, dr_dtype dtype, bool with_grads)
     dr_params_bind(set, dtype, fake, with_grads ? fake : NULL);
 }
 
+dr_status dr_params_begin_grads(dr_params *set, const dr_device *device)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        dr_param *p = set->at[i];
+        p->fresh = p->grad.data != NULL && p->one_writer;
+        if (p->grad.data != NULL && !p->fresh) {
+            DR_TRY(device->zero(p->grad.data, dr_nbytes(&p->grad)));
+        }
+    }
+    return DR_OK;
+}
+
+dr_status dr_params_settle_grads(dr_params *set, const dr_device *device, int64_t begin,
+                                 int64_t end)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        dr_param *p = set->at[i];
+        if (p->fresh && p->offset >= begin && p->offset < end) {
+            p->fresh = false;
+            DR_TRY(device->zero(p->grad.data, dr_nbytes(&p->grad)));
+        }
+    }
+    return DR_OK;
+}
+
 void dr_params_set_trainable(dr_params *set, bool trainable)
 {
     for (size_t i = 0; i < set->n; i++) {

@@ -34,6 +34,8 @@ typedef struct dr_param {
     dr_tensor grad;    /* shape of value; data NULL: no gradient is wanted */
     dr_tensor master;  /* what an optimizer steps on: value, or what value is a rounded copy of */
     const struct dr_adapter *adapter; /* of a weight: adds to its product; NULL: none */
+    bool one_writer;                  /* the gradient is written by one layer, which heeds fresh */
+    bool fresh;                       /* the gradient holds nothing yet and is set, not added to */
 } dr_param;
 
 typedef struct dr_params {
@@ -70,6 +72,14 @@ void dr_params_bind_masters(dr_params *set, dr_dtype dtype, void *masters);
 /* As bind, for planning only: every trainable entry gets a gradient address that must not be used.
  */
 void dr_params_bind_dry(dr_params *set, dr_dtype dtype, bool with_grads);
+/*
+ * Before a backward: gradients start from nothing. Those with one writer become fresh, so that
+ * nobody writes and reads zeros for them; the others are zeroed.
+ */
+DR_MUST_USE dr_status dr_params_begin_grads(dr_params *set, const dr_device *device);
+/* After it, or when the entries in [begin, end) are final: zeroes those that are still fresh. */
+DR_MUST_USE dr_status dr_params_settle_grads(dr_params *set, const dr_device *device, int64_t begin,
+                                             int64_t end);
 void dr_params_set_trainable(dr_params *set, bool trainable);
 
 /*

@@ -54,6 +54,8 @@ typedef struct dr_backend {
     size_t (*work_bytes)(const dr_context *cx, dr_op_id op, const void *args);
     /* What of a call's narrow operands ops/widen.h has to convert. NULL: nothing ever. */
     dr_widening (*widens)(dr_op_id op, const void *args);
+    /* Ops that take `fresh` write a fresh gradient themselves; otherwise it is zeroed before. */
+    bool sets_fresh;
 #define X(name, group) dr_##name##_fn name;
 #include "ops/op_list.def"
 #undef X

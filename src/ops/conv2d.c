@@ -43,5 +43,6 @@ dr_status dr_conv2d_dw(dr_context *cx, const dr_conv2d_dw_args *a)
 {
     check_conv2d(cx, "conv2d_dw", &a->geom, a->x, a->dw, a->dy, dr_ops_gradient_dtype(cx, a->dw));
     dr_ops_check_gradient(cx, "conv2d_dw", "db", a->db, a->dy->dim[3]);
+    DR_TRY(dr_ops_begin_fresh(cx, a->fresh ? a->dw : NULL));
     DR_DISPATCH(cx, conv2d_dw, a);
 }

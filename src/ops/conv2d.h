@@ -43,6 +43,7 @@ struct dr_conv2d_dw_args {
     const dr_tensor *x;  /* (N,H,W,I)                                         */
     dr_tensor *dw;       /* (O,KH,KW,I), +=; NULL: skipped                    */
     dr_tensor *db;       /* (O), +=; NULL: skipped                            */
+    bool fresh;          /* dw holds nothing yet: = in place of +=            */
 };
 DR_MUST_USE dr_status dr_conv2d_dw(dr_context *cx, const dr_conv2d_dw_args *a);
 

@@ -31,5 +31,6 @@ dr_status dr_linear_dw(dr_context *cx, const dr_linear_dw_args *a)
 {
     check_linear(cx, "linear_dw", a->x, a->dw, dr_ops_gradient_dtype(cx, a->dw), a->dy);
     dr_ops_check_gradient(cx, "linear_dw", "db", a->db, dr_cols(a->dy));
+    DR_TRY(dr_ops_begin_fresh(cx, a->fresh ? a->dw : NULL));
     DR_DISPATCH(cx, linear_dw, a);
 }

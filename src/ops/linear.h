@@ -33,6 +33,7 @@ struct dr_linear_dw_args {
     const dr_tensor *x;  /* (..., I)                         */
     dr_tensor *dw;       /* (O, I), += dy^T x; NULL: skipped */
     dr_tensor *db;       /* (O), += sum of dy; NULL: skipped */
+    bool fresh;          /* dw holds nothing yet: = in place of += */
 };
 DR_MUST_USE dr_status dr_linear_dw(dr_context *cx, const dr_linear_dw_args *a);
 

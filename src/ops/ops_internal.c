@@ -32,6 +32,11 @@ void dr_ops_check_gradient(const dr_context *cx, const char *op, const char *nam
     }
 }
 
+dr_status dr_ops_begin_fresh(dr_context *cx, const dr_tensor *dw)
+{
+    return dw == NULL || cx->backend->sets_fresh ? DR_OK : dr_zero(cx, dw);
+}
+
 void dr_ops_check_shape(const char *op, const char *name, const dr_tensor *t, dr_dtype dtype,
                         int rank, const int64_t *dim)
 {

@@ -15,6 +15,8 @@ void dr_ops_check_vector(const dr_context *cx, const char *op, const char *name,
 /* Panics unless t, a parameter's gradient, is a vector of n elements (NULL passes). */
 void dr_ops_check_gradient(const dr_context *cx, const char *op, const char *name,
                            const dr_tensor *t, int64_t n);
+/* Zeroes dw (NULL: nothing to do) for backends that only add to it. */
+DR_MUST_USE dr_status dr_ops_begin_fresh(dr_context *cx, const dr_tensor *dw);
 /* The type of a parameter's gradient: the compute dtype or the context's. */
 dr_dtype dr_ops_gradient_dtype(const dr_context *cx, const dr_tensor *t);
 /* Panics unless t has exactly these sizes and the dtype. */

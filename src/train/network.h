@@ -76,6 +76,10 @@ DR_MUST_USE dr_status dr_network_load(dr_network *n, const dr_model_file *file);
 /* All that is trained, and all gradients of it, as flat arrays. */
 dr_tensor dr_network_trained(const dr_network *n);
 dr_tensor dr_network_gradients(const dr_network *n);
+/* Before a leaf: all gradients start from nothing. After it, or when elements [begin, end) of the
+ * gradients are final: those that nobody wrote become zero. See dr_params_begin_grads. */
+DR_MUST_USE dr_status dr_network_begin_grads(dr_network *n);
+DR_MUST_USE dr_status dr_network_settle_grads(dr_network *n, int64_t begin, int64_t end);
 /* A context in which the networks run. */
 dr_context dr_network_context(const dr_network *n, dr_pool *pool);
 /* After elements [begin, end) of what is trained have changed: what the networks read follows. */

@@ -95,6 +95,33 @@ dr_tensor dr_network_gradients(const dr_network *n)
     return dr_tensor_of(n->grads, dr_precision_grads(n->o.precision), 1, &n->n_grads);
 }
 
+/* The holes between entries are zero since the memory was allocated. */
+dr_status dr_network_begin_grads(dr_network *n)
+{
+    const dr_device *device = n->o.backend->device;
+    if (!n->o.backend->sets_fresh || n->o.one_segment_of_grads) {
+        return device->zero(n->grads, dr_network_grad_bytes(n));
+    }
+    for (int part = 0; part < 2; part++) {
+        if (n->trained[part].set != NULL) {
+            DR_TRY(dr_params_begin_grads(n->trained[part].set, device));
+        }
+    }
+    return DR_OK;
+}
+
+dr_status dr_network_settle_grads(dr_network *n, int64_t begin, int64_t end)
+{
+    for (int part = 0; part < 2; part++) {
+        const dr_trained *t = &n->trained[part];
+        if (t->set != NULL) {
+            DR_TRY(
+                dr_params_settle_grads(t->set, n->o.backend->device, begin - t->at, end - t->at));
+        }
+    }
+    return DR_OK;
+}
+
 dr_context dr_network_context(const dr_network *n, dr_pool *pool)
 {
     dr_context cx;

@@ -11,9 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct final_gradients { /* what run_leaf's sink needs and says */
+    dr_run *r;
+    dr_status st;
+} final_gradients;
+
 static void report_ready(void *user, int64_t begin, int64_t end)
 {
-    dr_reducer_ready(user, begin, end);
+    final_gradients *f = user;
+    if (f->st == DR_OK) {
+        f->st = dr_network_settle_grads(&f->r->net, begin, end);
+    }
+    dr_reducer_ready(f->r->reducer, begin, end);
 }
 
 static size_t state_bytes(const dr_run *r, const dr_context *cx)
@@ -114,8 +123,9 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     dr_leaf_input in =
         dr_leaf_input_new(cx, &r->net, f, (dr_leaf_shape){leaf->n, h, w, captions.length});
     dr_leaf_output out;
+    final_gradients final = {r, DR_OK};
     const dr_grad_sink sink =
-        r->c->fused_backward ? dr_run_fused_sink(r) : (dr_grad_sink){report_ready, r->reducer};
+        r->c->fused_backward ? dr_run_fused_sink(r) : (dr_grad_sink){report_ready, &final};
     const bool summed_on_host = r->host_grads != NULL && !r->c->fused_backward;
     if (st == DR_OK) {
         st = dr_run_fill_leaf(r, cx, leaf, epoch, step->n_samples, &captions, &in, &host);
@@ -134,6 +144,7 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
         drop_modules(r, 0.0, leaf, epoch);
     }
     dr_leaf_text_free(&captions);
+    st = st == DR_OK ? final.st : st;
     if (st == DR_OK) {
         st = dr_download(cx, &out.loss, losses);
     }
@@ -158,21 +169,21 @@ static dr_status run_leaves(dr_run *r, dr_context *cx, const dr_step *step, uint
                             bool text, bool dump, double *losses)
 {
     int64_t first, n;
-    const dr_device *device = r->backend->device;
-    size_t bytes = dr_network_grad_bytes(&r->net);
     dr_reducer_leaves(r->reducer, &first, &n);
     dr_reducer_begin_step(r->reducer);
     for (int64_t i = 0; i < n; i++) {
         dr_span span = dr_span_begin();
-        DR_TRY(device->zero(r->net.grads, bytes));
+        DR_TRY(dr_network_begin_grads(&r->net));
         dr_span_end(span, "zero gradients", "optimizer");
         losses[i] = 0.0;
         if (first + i < (int64_t)step->n_leaves) {
             DR_TRY(run_leaf(r, cx, step, &step->leaves[first + i], epoch, text, dump, &losses[i]));
         }
         span = dr_span_begin();
+        DR_TRY(dr_network_settle_grads(&r->net, 0, r->net.n_grads));
         if (r->host_grads != NULL) {
-            DR_TRY(device->download(r->host_grads, r->net.grads, bytes));
+            DR_TRY(r->backend->device->download(r->host_grads, r->net.grads,
+                                                dr_network_grad_bytes(&r->net)));
         }
         dr_reducer_end_leaf(r->reducer);
         dr_span_end(span, "sum of leaves", "reduce");

@@ -98,7 +98,6 @@ static dr_status step(bench *b, dr_context *cx)
     dr_tensor x = input(cx, f, 4, image, 1);
     dr_tensor noise = input(cx, f, 4, image, 2);
     dr_tensor context = input(cx, f, 3, DR_DIMS(1, TEXT_TOKENS, b->config.context_dim), 3);
-    dr_tensor dcontext = dr_new_like(cx, f, &context);
     dr_tensor out = dr_new_like(cx, f, &x);
     dr_tensor dout = dr_new_like(cx, f, &x);
     dr_tensor t = dr_new(cx, f, 1, DR_DIMS(1));
@@ -107,14 +106,16 @@ static dr_status step(bench *b, dr_context *cx)
     if (!cx->dry) {
         *(float *)t.data = 500.0f;
         *(float *)weight.data = 1.0f;
-        memset(b->grads, 0, (size_t)b->params.n_elems * sizeof(float));
+        DR_TRY(dr_params_begin_grads(&b->params, dr_backend_cpu.device));
     }
-    DR_TRY(dr_zero(cx, &dcontext));
     DR_TRY(dr_unet_forward(cx, b->run, &x, &t, &context, &out));
     const dr_mse_args mse = {
         .pred = &out, .target = &noise, .weight = &weight, .loss = &loss, .dpred = &dout};
     DR_TRY(dr_mse(cx, &mse));
-    DR_TRY(dr_unet_backward(cx, b->run, &dout, &dcontext, NULL));
+    DR_TRY(dr_unet_backward(cx, b->run, &dout, NULL, NULL));
+    if (!cx->dry) {
+        DR_TRY(dr_params_settle_grads(&b->params, dr_backend_cpu.device, 0, b->params.n_elems));
+    }
     dr_frame_end(cx, f);
     return DR_OK;
 }

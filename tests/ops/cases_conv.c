@@ -44,17 +44,27 @@ void dr_case_conv2d_dx(dr_op_run *r, const void *params)
     assert_ok(dr_conv2d_dx(&r->cx, &a));
 }
 
-void dr_case_conv2d_dw(dr_op_run *r, const void *params)
+static void weight_gradient(dr_op_run *r, const dr_conv_case *c, bool fresh)
 {
-    const dr_conv_case *c = params;
     const int64_t filter_dim[] = {c->out, c->geom.kh, c->geom.kw, c->in};
     const dr_conv2d_dw_args a = {
         .geom = c->geom,
         .dy = output(r, DR_OP_INPUT, "dy", c),
         .x = image(r, DR_OP_INPUT, "x", c),
-        .dw = c->no_dw ? NULL : dr_op_param_gradient(r, "dw", 4, filter_dim),
-        .db = c->no_bias ? NULL : dr_op_param_gradient(r, "db", 1, DR_DIMS(c->out))};
+        .dw = c->no_dw ? NULL : dr_op_weight_gradient(r, fresh, "dw", 4, filter_dim),
+        .db = c->no_bias ? NULL : dr_op_param_gradient(r, "db", 1, DR_DIMS(c->out)),
+        .fresh = fresh};
     assert_ok(dr_conv2d_dw(&r->cx, &a));
+}
+
+void dr_case_conv2d_dw(dr_op_run *r, const void *params)
+{
+    weight_gradient(r, params, false);
+}
+
+static void fresh_weight_gradient(dr_op_run *r, const void *params)
+{
+    weight_gradient(r, params, true);
 }
 
 /* n, h, w, in, out, {kh, kw, stride, top, left, bottom, right}, mode, no b and db, no dw */
@@ -71,6 +81,8 @@ static const dr_conv_case uneven = {2, 5, 4, 3, 7, {3, 2, 1, 2, 0, 0, 1}, DR_SET
 /* More patch rows than ref's 32 MiB of scratch hold: several chunks, cut elsewhere in f64. */
 static const dr_conv_case large = {1, 110, 111, 77, 3, {3, 3, 1, 1, 1, 1, 1}, DR_SET, false, false};
 static const dr_conv_case point = {2, 3, 5, 77, 65, {1, 1, 1, 0, 0, 0, 0}, DR_ADD, false, false};
+/* More pixels than are gathered at a time. */
+static const dr_conv_case chunks = {1, 25, 24, 7, 33, {3, 3, 1, 1, 1, 1, 1}, DR_SET, false, false};
 
 /* Several panels of narrow weights (backend/cpu/cpu_narrow.h). */
 static const dr_conv_case deep = {1, 4, 3, 390, 260, {3, 3, 1, 1, 1, 1, 1}, DR_ADD, false, false};
@@ -90,5 +102,7 @@ static const dr_op_scenario scenarios[] = {
     SCENARIOS(DR_OP_conv2d, dr_case_conv2d),
     SCENARIOS(DR_OP_conv2d_dx, dr_case_conv2d_dx),
     SCENARIOS(DR_OP_conv2d_dw, dr_case_conv2d_dw),
+    {DR_OP_conv2d_dw, "fresh", fresh_weight_gradient, &chunks},
+    {DR_OP_conv2d_dw, "fresh, 1x1", fresh_weight_gradient, &point},
 };
 const dr_op_suite dr_conv_suite = DR_OP_SUITE(scenarios);

@@ -32,8 +32,9 @@ void dr_case_linear_dw(dr_op_run *r, const void *params)
     const dr_linear_dw_args a = {
         .dy = dr_op_tensor(r, DR_OP_INPUT, "dy", 1.0, 2, DR_DIMS(c->rows, c->out)),
         .x = dr_op_tensor(r, DR_OP_INPUT, "x", 1.0, 2, DR_DIMS(c->rows, c->in)),
-        .dw = c->no_dw ? NULL : dr_op_param_gradient(r, "dw", 2, DR_DIMS(c->out, c->in)),
-        .db = c->no_bias ? NULL : dr_op_param_gradient(r, "db", 1, DR_DIMS(c->out))};
+        .dw = c->no_dw ? NULL : dr_op_weight_gradient(r, c->fresh, "dw", 2, DR_DIMS(c->out, c->in)),
+        .db = c->no_bias ? NULL : dr_op_param_gradient(r, "db", 1, DR_DIMS(c->out)),
+        .fresh = c->fresh};
     assert_ok(dr_linear_dw(&r->cx, &a));
 }
 
@@ -44,6 +45,8 @@ static const dr_linear_case tall = {.rows = 300, .in = 40, .out = 77, .no_dw = t
 
 static const dr_linear_case deep = {.rows = 5, .in = 6501, .out = 41, .mode = DR_ADD};
 static const dr_linear_case wide = {.rows = 40, .in = 100, .out = 1603};
+
+static const dr_linear_case fresh = {.rows = 33, .in = 65, .out = 48, .fresh = true};
 
 static const dr_op_scenario scenarios[] = {
     {DR_OP_linear, "1x1x1", dr_case_linear, &one},
@@ -62,5 +65,6 @@ static const dr_op_scenario scenarios[] = {
     {DR_OP_linear_dw, "odd", dr_case_linear_dw, &small},
     {DR_OP_linear_dw, "without db", dr_case_linear_dw, &tokens},
     {DR_OP_linear_dw, "without dw", dr_case_linear_dw, &tall},
+    {DR_OP_linear_dw, "fresh", dr_case_linear_dw, &fresh},
 };
 const dr_op_suite dr_linear_suite = DR_OP_SUITE(scenarios);

@@ -23,7 +23,7 @@ typedef struct dr_linear_case {
     int64_t rows, in, out;
     dr_write mode;
     bool no_bias; /* b, db NULL */
-    bool no_dw;
+    bool no_dw, fresh;
 } dr_linear_case;
 void dr_case_linear(dr_op_run *r, const void *params);
 void dr_case_linear_dx(dr_op_run *r, const void *params);

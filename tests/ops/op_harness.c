@@ -131,12 +131,24 @@ dr_tensor *dr_op_gradient(dr_op_run *r, dr_write mode, const char *name, int ran
     return dr_op_tensor(r, mode == DR_ADD ? DR_OP_ACCUMULATED : DR_OP_SET, name, 1.0, rank, dim);
 }
 
-dr_tensor *dr_op_param_gradient(dr_op_run *r, const char *name, int rank, const int64_t *dim)
+static dr_tensor *param_gradient(dr_op_run *r, dr_op_role role, const char *name, int rank,
+                                 const int64_t *dim)
 {
     const bool wide = r->setup.wide_gradients;
     const dr_dtype dtype = wide ? r->cx.backend->compute : r->cx.dtype;
     const dr_tensor shape = dr_tensor_of(NULL, dtype, rank, dim);
-    return make(r, DR_OP_ACCUMULATED, name, 1.0, &shape, !wide);
+    return make(r, role, name, 1.0, &shape, !wide);
+}
+
+dr_tensor *dr_op_param_gradient(dr_op_run *r, const char *name, int rank, const int64_t *dim)
+{
+    return param_gradient(r, DR_OP_ACCUMULATED, name, rank, dim);
+}
+
+dr_tensor *dr_op_weight_gradient(dr_op_run *r, bool fresh, const char *name, int rank,
+                                 const int64_t *dim)
+{
+    return param_gradient(r, fresh ? DR_OP_SET : DR_OP_ACCUMULATED, name, rank, dim);
 }
 
 dr_tensor *dr_op_ids(dr_op_run *r, const char *name, int64_t limit, int rank, const int64_t *dim)

@@ -80,6 +80,9 @@ dr_tensor *dr_op_gradient(dr_op_run *r, dr_write mode, const char *name, int ran
                           const int64_t *dim);
 /* A parameter's gradient, which is added to. */
 dr_tensor *dr_op_param_gradient(dr_op_run *r, const char *name, int rank, const int64_t *dim);
+/* The same, or one that is set. */
+dr_tensor *dr_op_weight_gradient(dr_op_run *r, bool fresh, const char *name, int rank,
+                                 const int64_t *dim);
 /* I32 ids (5 i^2 + 3 i) mod limit: some repeat. F32 timesteps 333 i mod 1000. */
 dr_tensor *dr_op_ids(dr_op_run *r, const char *name, int64_t limit, int rank, const int64_t *dim);
 dr_tensor *dr_op_timesteps(dr_op_run *r, const char *name, int64_t n);

@@ -65,6 +65,7 @@ const dr_backend dr_backend_cpu = {
     .compute = DR_F32,
     .work_bytes = work_bytes,
     .widens = widens,
+    .sets_fresh = true,
 #define X(op, group) .op = dr_cpu_##op,
 #include "ops/op_list.def"
 #undef X

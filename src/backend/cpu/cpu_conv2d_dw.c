@@ -65,7 +65,7 @@ static void dw_task(const void *job, int64_t i, int thread)
                                   .n = j->group * cn,
                                   .k = rows,
                                   .alpha = 1.0f,
-                                  .beta = 1.0f,
+                                  .beta = j->a->fresh && r0 == 0 ? 0.0f : 1.0f,
                                   .a = (const float *)j->a->dy->data + r0 * out + m0,
                                   .b = panel,
                                   .c = (float *)j->a->dw->data + m0 * kernel + group * j->x.c + c0,
@@ -87,7 +87,8 @@ size_t dr_cpu_conv2d_dw_work(const dr_context *cx, const dr_conv2d_dw_args *a)
 dr_status dr_cpu_conv2d_dw(dr_context *cx, const dr_conv2d_dw_args *a)
 {
     if (dr_cpu_conv_is_linear(&a->geom)) {
-        const dr_linear_dw_args l = {.dy = a->dy, .x = a->x, .dw = a->dw, .db = a->db};
+        const dr_linear_dw_args l = {
+            .dy = a->dy, .x = a->x, .dw = a->dw, .db = a->db, .fresh = a->fresh};
         return dr_cpu_linear_dw(cx, &l);
     }
     if (a->dw != NULL) {

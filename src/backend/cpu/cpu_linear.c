@@ -103,7 +103,7 @@ dr_status dr_cpu_linear_dw(dr_context *cx, const dr_linear_dw_args *a)
                                  .n = in,
                                  .k = dr_rows(a->x),
                                  .alpha = 1.0f,
-                                 .beta = 1.0f,
+                                 .beta = a->fresh ? 0.0f : 1.0f,
                                  .a = a->dy->data,
                                  .b = a->x->data,
                                  .c = a->dw->data,
