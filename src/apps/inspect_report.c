@@ -2,7 +2,6 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "base/log.h"
 #include "io/safetensors.h"
 #include "train/lora/lora_file.h"
 #include "train/model/model_file.h"

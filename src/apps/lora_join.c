@@ -143,9 +143,11 @@ static dr_status decompose_factors(const joint *j, dr_svd *svd)
     return st;
 }
 
-static dr_status decompose_sum(const joint *j, dr_svd *svd)
+static dr_status decompose_sum(const joint *j, int64_t rank, dr_svd *svd)
 {
-    const int64_t n = j->shape.out * dr_lora_columns(&j->shape);
+    const int64_t cols = dr_lora_columns(&j->shape);
+    const int64_t n = j->shape.out * cols;
+    const int64_t most = j->shape.out < cols ? j->shape.out : cols;
     void *sum = NULL;
     DR_TRY(dr_try_calloc((size_t)n, sizeof(float), &sum));
     dr_status st = DR_OK;
@@ -153,7 +155,7 @@ static dr_status decompose_sum(const joint *j, dr_svd *svd)
         st = dr_lora_apply(j->at[i].file, j->at[i].module, j->at[i].ratio, sum);
     }
     if (st == DR_OK) {
-        st = dr_svd_dense(sum, j->shape.out, dr_lora_columns(&j->shape), svd);
+        st = dr_svd_dense(sum, j->shape.out, cols, rank < most ? rank : most, svd);
     }
     free(sum);
     return st;
@@ -163,12 +165,12 @@ static dr_status put_cut(const joint *j, int64_t rank, dr_lora_set *out, dr_join
 {
     dr_svd svd = {0};
     dr_lora_factors *f = NULL;
-    DR_TRY(j->factors ? decompose_factors(j, &svd) : decompose_sum(j, &svd));
+    DR_TRY(j->factors ? decompose_factors(j, &svd) : decompose_sum(j, rank, &svd));
     const int64_t kept = rank < svd.k ? rank : svd.k;
     const dr_status st = dr_lora_add_svd(out, j->name, &j->shape, &svd, kept, &f);
     report->cut++;
     report->kept += dr_svd_squares(&svd, kept);
-    report->total += dr_svd_squares(&svd, svd.k);
+    report->total += dr_svd_squares(&svd, svd.n_values);
     dr_svd_deinit(&svd);
     return st;
 }

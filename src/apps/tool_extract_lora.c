@@ -218,12 +218,12 @@ static dr_status add_module(extraction *e, dr_model_part part, const dr_param *p
     dr_lora_factors *f = NULL;
     const bool named = dr_lora_param_module(part, p, &name);
     DR_CHECK(named, "%s is no weight of a LoRA", p->name);
-    dr_status st = dr_svd_dense(diff, shape.out, dr_lora_columns(&shape), &svd);
+    const int64_t rank = rank_of(e, p);
+    dr_status st = dr_svd_dense(diff, shape.out, dr_lora_columns(&shape), rank, &svd);
     if (st == DR_OK) {
-        const int64_t rank = rank_of(e, p);
         st = dr_lora_add_svd(&e->set, dr_str_get(&name), &shape, &svd, rank, &f);
         e->kept += dr_svd_squares(&svd, rank);
-        e->total += dr_svd_squares(&svd, svd.k);
+        e->total += dr_svd_squares(&svd, svd.n_values);
     }
     if (st == DR_OK) {
         st = clamp_factors(e, f);

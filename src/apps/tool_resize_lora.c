@@ -88,22 +88,22 @@ static int64_t first_at(const dr_svd *svd, int power, double share)
 {
     double sum = 0.0;
     double so_far = 0.0;
-    for (int64_t i = 0; i < svd->k; i++) {
+    for (int64_t i = 0; i < svd->n_values; i++) {
         sum += pow(svd->s[i], power);
     }
-    for (int64_t i = 0; i < svd->k; i++) {
+    for (int64_t i = 0; i < svd->n_values; i++) {
         so_far += pow(svd->s[i], power);
         if (so_far / sum >= share) {
             return i;
         }
     }
-    return svd->k;
+    return svd->n_values;
 }
 
 static int64_t count_over(const dr_svd *svd, double least)
 {
     int64_t n = 0;
-    while (n < svd->k && svd->s[n] > least) {
+    while (n < svd->n_values && svd->s[n] > least) {
         n++;
     }
     return n;
@@ -132,13 +132,14 @@ static int64_t choose_rank(const resizing *r, const dr_svd *svd, int64_t limit)
 
 /* ---- modules ------------------------------------------------------------------------------- */
 
-/* Singular values of the unscaled product, or of the whole delta where the kind has none; *scale is
- * what the product counts. */
-static dr_status decompose(const dr_lora_file *f, const dr_lora_module *m, dr_svd *svd,
-                           double *scale)
+/* Singular values of the unscaled product, or of the whole delta where the kind has none, then with
+ * limit vectors; *scale is what the product counts. */
+static dr_status decompose(const dr_lora_file *f, const dr_lora_module *m, int64_t limit,
+                           dr_svd *svd, double *scale)
 {
     const dr_lora_shape shape = dr_lora_module_shape(m);
     const int64_t cols = dr_lora_columns(&shape);
+    const int64_t most = m->out < cols ? m->out : cols;
     void *up = NULL;
     void *down = NULL;
     dr_status st;
@@ -147,7 +148,7 @@ static dr_status decompose(const dr_lora_file *f, const dr_lora_module *m, dr_sv
         *scale = 1.0;
         DR_TRY(dr_try_calloc((size_t)(m->out * cols), sizeof(float), &up));
         st = dr_lora_delta(f, m, up);
-        st = st == DR_OK ? dr_svd_dense(up, m->out, cols, svd) : st;
+        st = st == DR_OK ? dr_svd_dense(up, m->out, cols, limit < most ? limit : most, svd) : st;
         free(up);
         return st;
     }
@@ -170,7 +171,7 @@ static void account(resizing *r, const dr_lora_module *m, const dr_svd *svd, dou
                     int64_t rank)
 {
     const double kept = dr_svd_squares(svd, rank);
-    const double total = dr_svd_squares(svd, svd->k);
+    const double total = dr_svd_squares(svd, svd->n_values);
     const double share = total > 0.0 ? sqrt(kept / total) : 1.0;
     r->kept += scale * scale * kept;
     r->total += scale * scale * total;
@@ -200,7 +201,7 @@ static dr_status resize_module(resizing *r, const dr_lora_module *m)
                 "that could be cut",
                 m->source);
     }
-    DR_TRY(decompose(r->file, m, &svd, &scale));
+    DR_TRY(decompose(r->file, m, limit, &svd, &scale));
     const int64_t rank = choose_rank(r, &svd, limit);
     const dr_status st = dr_lora_add_svd(&r->set, m->name, &shape, &svd, rank, &out);
     if (st == DR_OK) {

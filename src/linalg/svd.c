@@ -2,6 +2,7 @@
 
 #include "base/arena.h"
 
+#include <cblas.h>
 #include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
@@ -28,12 +29,12 @@ void dr_svd_deinit(dr_svd *svd)
     *svd = (dr_svd){0};
 }
 
-static dr_status alloc_result(int64_t m, int64_t n, int64_t k, dr_svd *out)
+static dr_status alloc_result(int64_t m, int64_t n, int64_t k, int64_t n_values, dr_svd *out)
 {
-    *out = (dr_svd){.m = m, .n = n, .k = k};
+    *out = (dr_svd){.m = m, .n = n, .k = k, .n_values = n_values};
     dr_status st = alloc(m, k, sizeof(float), &out->u);
     if (st == DR_OK) {
-        st = alloc(k, 1, sizeof(double), &out->s);
+        st = alloc(n_values, 1, sizeof(double), &out->s);
     }
     if (st == DR_OK) {
         st = alloc(k, n, sizeof(float), &out->vt);
@@ -54,24 +55,175 @@ static dr_status check_info(lapack_int info)
     return DR_OK;
 }
 
-dr_status dr_svd_dense(float *a, int64_t m, int64_t n, dr_svd *out)
+/* ---- a matrix ------------------------------------------------------------------------------ */
+
+/*
+ * The matrix is taken as B (p,q) with p <= q: A, or A' where A has more rows than columns. B B' =
+ * Z diag(l) Z', so s = sqrt(l), one side's vectors are Z and the other's are Z' B / s.
+ */
+typedef struct dense {
+    const float *a;
+    int64_t n; /* columns of A */
+    bool turned;
+    int64_t p, q, k;
+    double *piece;       /* (p,PIECE) of B */
+    double *gram;        /* (p,p) */
+    double *d, *e, *tau; /* its tridiagonal form */
+    double *values;      /* p, ascending */
+    double *off;         /* e again: LAPACK destroys it */
+    double *z;           /* (k,p) row-major, ascending */
+    double *across;      /* (k,q): z B */
+    lapack_int *support; /* of dstemr */
+} dense;
+
+enum { PIECE = 256 };
+
+static void free_dense(dense *w)
 {
-    const int64_t k = m < n ? m : n;
-    float *s = NULL;
-    DR_TRY(alloc_result(m, n, k, out));
-    dr_status st = alloc(k, 1, sizeof(float), &s);
+    double *const all[] = {w->piece, w->gram, w->d,      w->e,     w->tau,
+                           w->off,   w->z,    w->values, w->across};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free(all[i]);
+    }
+    free(w->support);
+}
+
+static dr_status alloc_dense(dense *w)
+{
+    DR_TRY(alloc(w->p, PIECE, sizeof(double), &w->piece));
+    DR_TRY(alloc(w->p, w->p, sizeof(double), &w->gram));
+    DR_TRY(alloc(w->p, 1, sizeof(double), &w->d));
+    DR_TRY(alloc(w->p, 1, sizeof(double), &w->e));
+    DR_TRY(alloc(w->p, 1, sizeof(double), &w->tau));
+    DR_TRY(alloc(w->p, 1, sizeof(double), &w->off));
+    DR_TRY(alloc(w->p, 1, sizeof(double), &w->values));
+    DR_TRY(alloc(w->k, w->p, sizeof(double), &w->z));
+    DR_TRY(alloc(w->k, w->q, sizeof(double), &w->across));
+    return alloc(2 * w->k, 1, sizeof(lapack_int), &w->support);
+}
+
+/* Columns [at, at + count) of B. */
+static void take_piece(const dense *w, int64_t at, int64_t count)
+{
+    for (int64_t i = 0; i < w->p && !w->turned; i++) {
+        for (int64_t j = 0; j < count; j++) {
+            w->piece[i * PIECE + j] = (double)w->a[i * w->n + at + j];
+        }
+    }
+    for (int64_t j = 0; j < count && w->turned; j++) {
+        for (int64_t i = 0; i < w->p; i++) {
+            w->piece[i * PIECE + j] = (double)w->a[(at + j) * w->n + i];
+        }
+    }
+}
+
+static int64_t piece_at(const dense *w, int64_t at)
+{
+    return w->q - at < PIECE ? w->q - at : PIECE;
+}
+
+/* The lower triangle of B B', which is symmetric: row-major or not is the same but for the name. */
+static dr_status find_gram(dense *w)
+{
+    const int p = (int)w->p;
+    double trace = 0.0;
+    for (int64_t at = 0; at < w->q; at += PIECE) {
+        take_piece(w, at, piece_at(w, at));
+        cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans, p, (int)piece_at(w, at), 1.0, w->piece,
+                    PIECE, 1.0, w->gram, p);
+    }
+    for (int64_t i = 0; i < w->p; i++) {
+        trace += w->gram[i * w->p + i];
+    }
+    if (!isfinite(trace)) { /* squares of floats are finite doubles */
+        DR_FAIL(DR_NUMERIC, "no singular values of a matrix: it holds a NaN or an infinity");
+    }
+    return DR_OK;
+}
+
+/* All eigenvalues of the Gram matrix, and the vectors of the k largest. */
+static dr_status solve_gram(dense *w)
+{
+    const lapack_int p = (lapack_int)w->p;
+    const lapack_int k = (lapack_int)w->k;
+    lapack_int found = 0;
+    lapack_logical precise = 1;
+    DR_TRY(check_info(LAPACKE_dsytrd(LAPACK_COL_MAJOR, 'L', p, w->gram, p, w->d, w->e, w->tau)));
+    memcpy(w->values, w->d, (size_t)w->p * sizeof *w->values);
+    memcpy(w->off, w->e, (size_t)w->p * sizeof *w->off);
+    DR_TRY(check_info(LAPACKE_dsterf(p, w->values, w->off)));
+    memcpy(w->off, w->e, (size_t)w->p * sizeof *w->off);
+    double *ascending = w->across; /* of the k; room for q of them */
+    DR_TRY(
+        check_info(LAPACKE_dstemr(LAPACK_COL_MAJOR, 'V', 'I', p, w->d, w->off, 0.0, 0.0, p - k + 1,
+                                  p, &found, ascending, w->z, p, k, w->support, &precise)));
+    DR_CHECK(found == k, "%d eigenvectors, expected %d", (int)found, (int)k);
+    return check_info(
+        LAPACKE_dormtr(LAPACK_COL_MAJOR, 'L', 'L', 'N', p, k, w->gram, p, w->tau, w->z, p));
+}
+
+static void go_across(dense *w)
+{
+    for (int64_t at = 0; at < w->q; at += PIECE) {
+        take_piece(w, at, piece_at(w, at));
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)w->k, (int)piece_at(w, at),
+                    (int)w->p, 1.0, w->z, (int)w->p, w->piece, PIECE, 0.0, w->across + at,
+                    (int)w->q);
+    }
+}
+
+/* Vector i of one side: from times factor. */
+static void put_column(dr_svd *out, int64_t i, const double *from, double factor)
+{
+    for (int64_t j = 0; j < out->m; j++) {
+        out->u[j * out->k + i] = (float)(factor * from[j]);
+    }
+}
+
+static void put_row(dr_svd *out, int64_t i, const double *from, double factor)
+{
+    for (int64_t j = 0; j < out->n; j++) {
+        out->vt[i * out->n + j] = (float)(factor * from[j]);
+    }
+}
+
+static void put_vectors(const dense *w, dr_svd *out)
+{
+    for (int64_t i = 0; i < w->p; i++) {
+        const double value = w->values[w->p - 1 - i];
+        out->s[i] = value > 0.0 ? sqrt(value) : 0.0;
+    }
+    for (int64_t i = 0; i < w->k; i++) {
+        const double *z = w->z + (w->k - 1 - i) * w->p;
+        const double *across = w->across + (w->k - 1 - i) * w->q;
+        const double length = cblas_dnrm2((int)w->q, across, 1);
+        const double factor = length > 0.0 ? 1.0 / length : 0.0;
+        out->s[i] = length; /* better than the root where it is small */
+        put_column(out, i, w->turned ? across : z, w->turned ? factor : 1.0);
+        put_row(out, i, w->turned ? z : across, w->turned ? 1.0 : factor);
+    }
+}
+
+dr_status dr_svd_dense(const float *a, int64_t m, int64_t n, int64_t k, dr_svd *out)
+{
+    const bool turned = m > n;
+    dense w = {.a = a, .n = n, .turned = turned, .p = turned ? n : m, .q = turned ? m : n, .k = k};
+    DR_CHECK(k >= 1 && k <= w.p, "%lld of %lld", (long long)k, (long long)w.p);
+    DR_TRY(alloc_result(m, n, k, w.p, out));
+    dr_status st = alloc_dense(&w);
     if (st == DR_OK) {
-        st = check_info(LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', (lapack_int)n, (lapack_int)m, a,
-                                       (lapack_int)n, s, out->vt, (lapack_int)n, out->u,
-                                       (lapack_int)k));
+        st = find_gram(&w);
     }
-    for (int64_t i = 0; st == DR_OK && i < k; i++) {
-        out->s[i] = (double)s[i];
+    if (st == DR_OK) {
+        st = solve_gram(&w);
     }
-    free(s);
-    if (st != DR_OK) {
+    if (st == DR_OK) {
+        go_across(&w);
+        put_vectors(&w, out);
+    } else {
         dr_svd_deinit(out);
     }
+    free_dense(&w);
     return st;
 }
 
@@ -196,7 +348,7 @@ static dr_status form_product(const float *up, const float *down, int64_t m, int
             }
         }
     }
-    const dr_status st = dr_svd_dense(a, m, n, out);
+    const dr_status st = dr_svd_dense(a, m, n, m < n ? m : n, out);
     free(a);
     return st;
 }
@@ -209,7 +361,7 @@ dr_status dr_svd_product(const float *up, const float *down, int64_t m, int64_t 
         return form_product(up, down, m, n, r, out);
     }
     factors f = {0};
-    DR_TRY(alloc_result(m, n, r, out));
+    DR_TRY(alloc_result(m, n, r, r, out));
     dr_status st = alloc_factors(&f, m, n, r);
     for (int64_t i = 0; st == DR_OK && i < m * r; i++) {
         f.qu[i] = (double)up[i];

@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
@@ -441,6 +442,40 @@ def check_resize(case, file):
                      "Dynamic resize with sv_cumulative: 0.5 from 4; ", meta["ss_training_comment"])
 
 
+def check_dense(case):
+    """Whole differences, which have no factors, beside numpy's gesdd in double: what is kept, and the singular values."""
+    rng = np.random.default_rng(5)
+
+    def shaped(*size):
+        return rng.standard_normal(size)
+
+    steep = shaped(300, 300) * 0.5 ** np.arange(300)[:, None]
+    matrices = {"flat wide": shaped(320, 700), "flat tall": shaped(700, 320), "square": shaped(257, 257), "steep": steep,
+                "rank 3": shaped(90, 3) @ shaped(3, 400), "conv": shaped(64, 40, 3, 3), "row": shaped(1, 9),
+                "column": shaped(9, 1), "small": 1e-12 * shaped(30, 20)}
+    names = {what: f"lora_unet_m{i}" for i, what in enumerate(matrices)}
+    file, out = case.path("whole.safetensors"), case.path("whole_16.safetensors")
+    save_file({f"{names[k]}.diff": torch.from_numpy(v.astype(np.float32)) for k, v in matrices.items()}, file)
+    case.tool("resize_lora", "--model", file, "--new_rank", 16, "--save_to", out)
+    mine = load_file(out)
+    for what, matrix in matrices.items():
+        a = matrix.astype(np.float32).astype(np.float64).reshape(matrix.shape[0], -1)
+        u, s, v = np.linalg.svd(a, full_matrices=False)
+        r = min(16, len(s)) if s[0] > 1e-6 else 1  # sd-scripts keeps one of what is as good as zero
+        kept = torch.from_numpy(u[:, :r] * s[:r] @ v[:r])
+        case.score.check(f"whole, {what}: rank", mine[names[what] + ".alpha"] == r)
+        got = delta_of(mine, names[what])
+        case.at_most(f"whole, {what}: product beside numpy", (np.linalg.norm(got - kept) / np.linalg.norm(a)))
+        values = np.linalg.norm(mine[names[what] + ".lora_up.weight"].double().flatten(1), axis=0)
+        case.at_most(f"whole, {what}: singular values beside numpy", np.abs(values - s[:r]).max() / s[0], 1e-6)
+    for bad in (np.nan, np.inf):
+        matrix = shaped(8, 8)
+        matrix[3, 4] = bad
+        save_file({"lora_unet_m.diff": torch.from_numpy(matrix.astype(np.float32))}, file)
+        code, _, err = case.tools.run([case.tools.tools, "resize_lora", "--model", file, "--save_to", out])
+        case.score.check(f"whole, with {bad}: refused", code == 76 and "a NaN or an infinity" in err, (code, err))
+
+
 def check_extract(case, file):
     lora = load_file(file)
     names = modules_of(lora)
@@ -507,6 +542,7 @@ def main():
         check_forms(case, files["kohya"][0])
         check_join(case, files["kohya"][0])
         check_resize(case, files["kohya"][0])
+        check_dense(case)
         check_extract(case, files["kohya"][0])
         check_lycoris(case)
         if os.path.isdir(os.path.join(shared, "lora")):
