@@ -34,6 +34,10 @@ static dr_status add_part(joint *j, const dr_lora_layer *layer, const dr_lora_mo
                 "into a model with --sd_model",
                 path_of(layer->file), m->source);
     }
+    const dr_status st = dr_lora_check_factors(m);
+    if (st != DR_OK) {
+        return dr_error_prefix(st, "%s", path_of(layer->file));
+    }
     const dr_lora_shape shape = dr_lora_module_shape(m);
     if (j->n == 0 || (!j->shape.conv && shape.conv)) {
         j->shape = shape;

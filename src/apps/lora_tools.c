@@ -31,6 +31,17 @@ dr_status dr_lora_tool_open(const char *path, dr_lora_file **out)
     return DR_OK;
 }
 
+dr_status dr_lora_check_factors(const dr_lora_module *m)
+{
+    if (dr_lora_has_vector(m)) {
+        DR_FAIL(DR_UNSUPPORTED,
+                "module %s changes a %s, which no LoRA of two factors can; merge it into a model "
+                "with merge_lora --sd_model",
+                m->source, m->part[DR_LORA_BIAS] != NULL ? "bias" : "norm");
+    }
+    return DR_OK;
+}
+
 bool dr_lora_told_family(const dr_lora_file *f, bool *v2, bool *v_prediction)
 {
     const char *told = dr_tensor_file_meta_get(dr_lora_file_tensors(f), "ss_base_model_version");

@@ -16,6 +16,8 @@
 dr_dtype dr_precision_option(const dr_optset *o, int id, dr_dtype unset);
 /* dr_lora_file_open, and a warning of modules that change nothing. */
 DR_MUST_USE dr_status dr_lora_tool_open(const char *path, dr_lora_file **out);
+/* Whether a module can become a product of two factors. Errors: DR_UNSUPPORTED (a norm or bias). */
+DR_MUST_USE dr_status dr_lora_check_factors(const dr_lora_module *m);
 /* What model family a LoRA is for, by its metadata; false, and outputs as they were, when it does
  * not tell. */
 bool dr_lora_told_family(const dr_lora_file *f, bool *v2, bool *v_prediction);

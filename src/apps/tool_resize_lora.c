@@ -201,6 +201,7 @@ static dr_status resize_module(resizing *r, const dr_lora_module *m)
                 "that could be cut",
                 m->source);
     }
+    DR_TRY(dr_lora_check_factors(m));
     DR_TRY(decompose(r->file, m, limit, &svd, &scale));
     const int64_t rank = choose_rank(r, &svd, limit);
     const dr_status st = dr_lora_add_svd(&r->set, m->name, &shape, &svd, rank, &out);

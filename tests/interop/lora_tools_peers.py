@@ -288,6 +288,11 @@ def check_real(case, shared):
 def merge_as_applied(lora, ratio, saved):
     """The weight with which forward() computes. (merge_to of LoHa and LoKr in 4.1.3 has alpha / rank in it twice.)"""
     weight = lora.org_module[0].weight
+    for key, tensor in (("w_norm", weight), ("b_norm", lora.org_module[0].bias), ("diff_b", lora.org_module[0].bias)):
+        if f"{lora.lora_name}.{key}" in saved:
+            tensor.add_(ratio * saved[f"{lora.lora_name}.{key}"])
+    if lora.name == "norm":
+        return
     if lora.name == "full":
         delta = saved[lora.lora_name + ".diff"]
     elif hasattr(lora, "get_weight"):
@@ -311,7 +316,7 @@ def check_lycoris(case):
              "dora": dict(algo="lora", conv_dim=3, dora_wd=True),
              "dora in": dict(algo="lora", conv_dim=3, dora_wd=True, wd_on_output=False),
              "doha": dict(algo="loha", conv_dim=3, dora_wd=True), "dokr": dict(algo="lokr", conv_dim=2, dora_wd=True),
-             "full": dict(algo="full", conv_dim=3)}
+             "full": dict(algo="full", conv_dim=3), "norms": dict(algo="lora", conv_dim=3, train_norm=True)}
     for name, words in kinds.items():
         pipe = load_pipe(case.base)
         torch.manual_seed(11)
@@ -327,14 +332,19 @@ def check_lycoris(case):
         file = case.path(name.replace(" ", "_") + "_lyco.safetensors")
         net.save_weights(file, torch.float32, {})
         net.restore()
-        if name == "full":  # it trains biases too, which are refused by name
-            save_file({k: v for k, v in load_file(file).items() if not k.endswith("diff_b")}, file)
+        saved = load_file(file)
+        for ending in {"full": ["diff_b"], "norms": ["w_norm", "b_norm"]}.get(name, []):
+            case.score.check(f"lycoris {name}: has {ending}", any(k.endswith(ending) for k in saved))
         for lora in net.loras:
-            merge_as_applied(lora, 0.8, load_file(file))
+            merge_as_applied(lora, 0.8, saved)
         want = state_of_pipe(pipe)
         got = state_of(case.merged(file, "--ratios", 0.8))
         case.at_most(f"lycoris {name}: weights", worst(got, want))
         case.at_most(f"lycoris {name}: differences", worst(got, want, case.state), 2e-4)
+    for name, what in (("full", "bias"), ("norms", "bias")):  # biases of norms
+        code, _, err = case.tools.run([case.tools.tools, "resize_lora", "--model", case.path(f"{name}_lyco.safetensors"),
+                                       "--save_to", case.path("x.safetensors")])
+        case.score.check(f"lycoris {name}: no LoRA of two factors", code == 64 and f"changes a {what}" in err, err)
 
 
 # --- LoRAs into one ----------------------------------------------------------------------------------------------

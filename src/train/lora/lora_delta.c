@@ -233,13 +233,25 @@ int64_t dr_lora_weight_elems(const dr_lora_module *m)
     return m->out * m->in * m->kernel[0] * m->kernel[1];
 }
 
+bool dr_lora_has_weight(const dr_lora_module *m)
+{
+    return m->kind != DR_LORA_DIFFERENCE || m->part[DR_LORA_DIFF] != NULL;
+}
+
+bool dr_lora_has_vector(const dr_lora_module *m)
+{
+    return m->part[DR_LORA_BIAS] != NULL ||
+           (m->kind == DR_LORA_DIFFERENCE && m->part[DR_LORA_DIFF]->rank == 1);
+}
+
 bool dr_lora_fits(const dr_lora_module *m, int rank, const int64_t *dim)
 {
     int64_t rest = 1;
     for (int i = 1; i < rank; i++) {
         rest *= dim[i];
     }
-    if (rank < 2 || dim[0] != m->out || rest * dim[0] != dr_lora_weight_elems(m)) {
+    if (!dr_lora_has_weight(m) || rank < 1 || dim[0] != m->out ||
+        rest * dim[0] != dr_lora_weight_elems(m)) {
         return false;
     }
     /* a kernel that does not show in the module's shapes is within `in` */
@@ -350,6 +362,18 @@ dr_status dr_lora_apply(const dr_lora_file *f, const dr_lora_module *m, double r
     return st;
 }
 
+dr_status dr_lora_apply_bias(const dr_lora_file *f, const dr_lora_module *m, double ratio,
+                             float *bias)
+{
+    matrix delta = {0};
+    dr_status st = read_matrix(f, m->part[DR_LORA_BIAS], &delta);
+    for (int64_t i = 0; st == DR_OK && i < m->out; i++) {
+        bias[i] = (float)((double)bias[i] + ratio * (double)delta.at[i]);
+    }
+    matrix_free(&delta);
+    return st == DR_OK ? DR_OK : dr_error_prefix(st, "%s", m->source);
+}
+
 /* ---- modules that change nothing ----------------------------------------------------------- */
 
 /* The tensor that training starts at zero. */
@@ -366,7 +390,7 @@ static const dr_file_tensor *first_zero(const dr_lora_module *m)
     case DR_LORA_DIFFERENCE:
         break;
     }
-    return p[DR_LORA_DIFF];
+    return p[DR_LORA_DIFF] != NULL ? p[DR_LORA_DIFF] : p[DR_LORA_BIAS];
 }
 
 static dr_status is_zero(const dr_lora_file *f, const dr_file_tensor *t, bool *zero)
@@ -389,6 +413,9 @@ dr_status dr_lora_file_count_zero(const dr_lora_file *f, size_t *n, const dr_lor
         const dr_lora_module *m = dr_lora_file_at(f, i);
         bool zero = false;
         DR_TRY(is_zero(f, first_zero(m), &zero));
+        if (zero && m->part[DR_LORA_BIAS] != NULL) {
+            DR_TRY(is_zero(f, m->part[DR_LORA_BIAS], &zero));
+        }
         *first = zero && *n == 0 ? m : *first;
         *n += zero ? 1 : 0;
     }

@@ -24,6 +24,7 @@ static const struct {
     {".a1.weight", "kohya", "GLoRA", 0},
     {".on_input", "kohya", "(IA)^3", -1},
     {".diff", "kohya", "full difference", -1},
+    {".w_norm", "kohya", "full difference", -1},
 };
 enum { N_MARKS = sizeof marks / sizeof *marks };
 

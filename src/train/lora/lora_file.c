@@ -225,12 +225,13 @@ static bool shape_kronecker(dr_lora_module *m)
 static bool shape_difference(dr_lora_module *m)
 {
     const dr_file_tensor *diff = m->part[DR_LORA_DIFF];
-    if (diff == NULL || diff->rank < 2) {
+    const dr_file_tensor *first = diff != NULL ? diff : m->part[DR_LORA_BIAS];
+    if (first == NULL || first->rank < 1) {
         return false;
     }
-    m->out = diff->shape[0];
-    m->in = diff->shape[1];
-    set_kernel(m, diff);
+    m->out = first->shape[0];
+    m->in = size_of(first, 1);
+    set_kernel(m, first);
     return true;
 }
 
@@ -239,6 +240,22 @@ static bool check_magnitude(const dr_lora_module *m)
 {
     const dr_file_tensor *t = m->part[DR_LORA_MAGNITUDE];
     return t == NULL || t->n_elems == m->out || (t->n_elems == m->in && size_of(t, 1) == m->in);
+}
+
+static bool check_bias(const dr_lora_module *m)
+{
+    const dr_file_tensor *t = m->part[DR_LORA_BIAS];
+    return t == NULL || (t->rank == 1 && t->n_elems == m->out);
+}
+
+/* A bias alone. */
+static bool is_bias(const dr_lora_module *m)
+{
+    bool others = false;
+    for (int r = 0; r < DR_LORA_ROLES; r++) {
+        others = others || (m->part[r] != NULL && r != DR_LORA_BIAS && r != DR_LORA_ALPHA);
+    }
+    return m->part[DR_LORA_BIAS] != NULL && !others;
 }
 
 /* Sizes multiply without overflow below these bounds, which no layer comes near. */
@@ -259,7 +276,8 @@ static dr_status shape_module(dr_lora_module *m)
         [DR_LORA_KRONECKER] = shape_kronecker,
         [DR_LORA_DIFFERENCE] = shape_difference,
     };
-    if (shape[m->kind](m) && is_sane(m) && check_magnitude(m)) {
+    m->kind = is_bias(m) ? DR_LORA_DIFFERENCE : m->kind;
+    if (shape[m->kind](m) && is_sane(m) && check_magnitude(m) && check_bias(m)) {
         return DR_OK;
     }
     dr_str found = {0};

@@ -19,7 +19,7 @@ typedef enum dr_lora_kind {
     DR_LORA_FACTORS,   /* up down: LoRA, LoCon; with a core between them (Tucker) */
     DR_LORA_HADAMARD,  /* LoHa: (w1_a w1_b) * (w2_a w2_b), element by element */
     DR_LORA_KRONECKER, /* LoKr: w1 (x) w2 */
-    DR_LORA_DIFFERENCE /* the whole difference */
+    DR_LORA_DIFFERENCE /* the whole difference, also of a norm; or of a bias alone */
 } dr_lora_kind;
 
 /* X(name): what a tensor is within its module. */
@@ -36,7 +36,8 @@ typedef enum dr_lora_kind {
     X(W2_B) /* as W1_B; LoKr [r,d*k*k], with T2 [r,d] */                                           \
     X(T1)   /* [r,r,k,k] */                                                                        \
     X(T2)                                                                                          \
-    X(DIFF)      /* as the weight */                                                               \
+    X(DIFF)      /* as the weight; of a norm [out] */                                              \
+    X(BIAS)      /* [out]: the difference of the bias, beside any kind or alone */                 \
     X(MAGNITUDE) /* DoRA: [out,1..] per row, or [1,in,1..] per column */
 
 typedef enum dr_lora_role {
@@ -52,10 +53,10 @@ typedef struct dr_lora_module { /* lives as long as the file is open */
     dr_lora_kind kind;
     const dr_file_tensor *part[DR_LORA_ROLES]; /* NULL: the module has none */
     int64_t rank;                              /* 0: the module has none */
-    int64_t out, in;                           /* sizes of the weight that it changes */
-    int64_t kernel[2];                         /* 1, 1 of matrices */
-    double alpha;                              /* as the file says, else rank */
-    double scale;                              /* of the product: alpha / rank */
+    int64_t out, in;   /* sizes of the weight that it changes; of a norm or a bias alone in is 1 */
+    int64_t kernel[2]; /* 1, 1 of matrices */
+    double alpha;      /* as the file says, else rank */
+    double scale;      /* of the product: alpha / rank */
 } dr_lora_module;
 
 typedef struct dr_lora_file dr_lora_file;
@@ -92,6 +93,10 @@ DR_MUST_USE dr_status dr_lora_part_read(const dr_lora_file *f, const dr_file_ten
 DR_MUST_USE dr_status dr_lora_file_count_zero(const dr_lora_file *f, size_t *n,
                                               const dr_lora_module **first);
 
+/* Whether it changes a weight at all: not when it is a bias alone. */
+bool dr_lora_has_weight(const dr_lora_module *m);
+/* Whether it changes a norm or a bias, which no product of two factors can. */
+bool dr_lora_has_vector(const dr_lora_module *m);
 /* Elements of the weight: out * in * kernel. */
 int64_t dr_lora_weight_elems(const dr_lora_module *m);
 /* Whether a weight of that shape (in a file's order) is the one that the module changes; a 1x1
@@ -109,5 +114,8 @@ DR_MUST_USE dr_status dr_lora_delta(const dr_lora_file *f, const dr_lora_module 
  */
 DR_MUST_USE dr_status dr_lora_apply(const dr_lora_file *f, const dr_lora_module *m, double ratio,
                                     float *weight);
+/* bias (out) += ratio * the module's BIAS, which it must have. Errors as dr_lora_delta. */
+DR_MUST_USE dr_status dr_lora_apply_bias(const dr_lora_file *f, const dr_lora_module *m,
+                                         double ratio, float *bias);
 
 #endif

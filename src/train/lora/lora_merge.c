@@ -5,10 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+static bool is_bias(const dr_param *p)
+{
+    return dr_str_ends(p->name, ".bias");
+}
+
 bool dr_lora_param_module(dr_model_part part, const dr_param *p, dr_str *out)
 {
-    static const char ending[] = ".weight";
-    if (part == DR_PART_VAE || p->rank < 2 || !dr_str_ends(p->name, ending)) {
+    const char *ending = is_bias(p) ? ".bias" : ".weight";
+    if (part == DR_PART_VAE || !dr_str_ends(p->name, ending)) {
         return false;
     }
     dr_str_add(out, part == DR_PART_UNET ? "lora_unet_" : "lora_te_");
@@ -29,14 +34,23 @@ const dr_lora_module *dr_lora_for_param(const dr_lora_file *f, dr_model_part par
         m = dr_lora_file_find(f, dr_str_get(&name));
     }
     dr_str_free(&name);
-    return m;
+    const bool changes =
+        m != NULL && (is_bias(p) ? m->part[DR_LORA_BIAS] != NULL : dr_lora_has_weight(m));
+    return changes ? m : NULL;
+}
+
+static dr_status apply_to_param(const dr_lora_file *f, const dr_lora_module *m, double ratio,
+                                const dr_param *p, float *values)
+{
+    return is_bias(p) ? dr_lora_apply_bias(f, m, ratio, values)
+                      : dr_lora_apply(f, m, ratio, values);
 }
 
 /* ---- whether a LoRA is for a model --------------------------------------------------------- */
 
 static dr_status check_shape(const dr_lora_file *f, const dr_lora_module *m, const dr_param *p)
 {
-    if (dr_lora_fits(m, p->rank, p->dim)) {
+    if (is_bias(p) ? p->n == m->out : dr_lora_fits(m, p->rank, p->dim)) {
         return DR_OK;
     }
     dr_str want = {0};
@@ -113,7 +127,7 @@ static dr_status merge_param(const dr_lora_file *f, const dr_lora_module *m, dou
     DR_CHECK(p->value.data != NULL, "%s is not bound", p->name);
     DR_TRY(dr_try_calloc((size_t)p->n, sizeof(float), &weight));
     dr_param_to_file_order(p, p->value.data, p->value.dtype, weight, DR_F32);
-    const dr_status st = dr_lora_apply(f, m, ratio, weight);
+    const dr_status st = apply_to_param(f, m, ratio, p, weight);
     if (st == DR_OK) {
         dr_param_from_file_order(p, weight, DR_F32, p->value.data, p->value.dtype);
     }
@@ -152,7 +166,7 @@ static dr_status apply(void *user, dr_model_part part, const dr_param *p, float 
     for (size_t i = 0; i < s->n; i++) {
         const dr_lora_module *m = dr_lora_for_param(s->at[i].file, part, p);
         if (m != NULL) {
-            DR_TRY(dr_lora_apply(s->at[i].file, m, s->at[i].ratio, values));
+            DR_TRY(apply_to_param(s->at[i].file, m, s->at[i].ratio, p, values));
             dr_round_floats(values, s->precision, (size_t)p->n);
         }
     }

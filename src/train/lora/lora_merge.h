@@ -12,8 +12,8 @@
 
 /*
  * Appends sd-scripts' name of the module that a parameter belongs to:
- * "lora_unet_mid_block_attentions_0_proj_in" of "mid_block.attentions.0.proj_in.weight". False, and
- * nothing appended, for what no LoRA changes: biases, norms, the VAE.
+ * "lora_unet_mid_block_attentions_0_proj_in" of "mid_block.attentions.0.proj_in.weight", and of its
+ * bias. False, and nothing appended, for the VAE's and for what is neither.
  */
 bool dr_lora_param_module(dr_model_part part, const dr_param *p, dr_str *out);
 /* The module that changes the parameter, NULL: none. */

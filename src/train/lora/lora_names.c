@@ -42,6 +42,9 @@ static const struct {
     {".lokr_w2_b", DR_LORA_W2_B, DR_LORA_KRONECKER, true},
     {".lokr_t2", DR_LORA_T2, DR_LORA_KRONECKER, true},
     {".diff", DR_LORA_DIFF, DR_LORA_DIFFERENCE, true},
+    {".w_norm", DR_LORA_DIFF, DR_LORA_DIFFERENCE, true},
+    {".diff_b", DR_LORA_BIAS, DR_LORA_FACTORS, false},
+    {".b_norm", DR_LORA_BIAS, DR_LORA_FACTORS, false},
 };
 
 static const char *const unsupported[][2] = {
@@ -50,9 +53,6 @@ static const char *const unsupported[][2] = {
     {".on_input", "(IA)^3"},
     {".a1.weight", "GLoRA"},
     {".b1.weight", "GLoRA"},
-    {".w_norm", "a trained norm"},
-    {".b_norm", "a trained norm"},
-    {".diff_b", "a trained bias"},
     {".lora_embedding_A", "a LoRA of an embedding"},
     {".lora_embedding_B", "a LoRA of an embedding"},
 };

@@ -174,7 +174,7 @@ static const char *kind_name(dr_lora_kind kind)
 static bool is_trainable_kind(const dr_lora_module *m, dr_lora_kind kind)
 {
     return m->kind == kind && m->part[DR_LORA_MID] == NULL && m->part[DR_LORA_T1] == NULL &&
-           m->part[DR_LORA_MAGNITUDE] == NULL;
+           m->part[DR_LORA_MAGNITUDE] == NULL && m->part[DR_LORA_BIAS] == NULL;
 }
 
 /* Rank and alpha of the file's module; rank 0: it has none. */
