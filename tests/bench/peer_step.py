@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The peer of bench_train.py: the same work by diffusers, in a process of its own. Prints JSON lines.
+"""The peer of bench_train.py and bench_lora.py: the same work by diffusers, in a process of its own. Prints JSON lines.
 
     peer_step.py unet sd15|tiny LATENT THREADS REPETITIONS    forward and backward, random weights
     peer_step.py train MODEL DATA RESOLUTION STEPS THREADS    load, encode the pictures, train: a line per step
+    peer_step.py lora LATENT STEPS THREADS CHECKPOINTING(0|1) SD 1.5, rank 4 by peft, random weights: a line per step
 """
 import glob
 import json
@@ -96,11 +97,50 @@ def train(model, data, resolution, steps):
               flush=True)
 
 
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
+
+
+def make_text_encoder():
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    model = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12,
+                                         num_hidden_layers=12))
+    return model.requires_grad_(False)
+
+
+def lora(latent, steps, checkpointing):
+    from peft import LoraConfig
+
+    unet, text_encoder = make_unet(SD15).requires_grad_(False), make_text_encoder()
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=LORA_TARGETS))
+    if checkpointing:
+        unet.enable_gradient_checkpointing()
+    unet.train()
+    trained = [p for p in unet.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    x, ids = torch.randn(1, 4, latent, latent), torch.randint(0, 49000, (1, 77))
+    for step in range(1, steps + 1):
+        start = time.perf_counter()
+        noise, t = torch.randn_like(x), torch.randint(0, 1000, (1,))
+        with torch.no_grad():
+            states = text_encoder(ids)[0]
+        F.mse_loss(unet(schedule.add_noise(x, noise, t), t, states).sample, noise).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        print(json.dumps({"step": step, "step_s": time.perf_counter() - start, "rss_gib": peak_memory_gib(),
+                          "trained": sum(p.numel() for p in trained)}), flush=True)
+
+
 def main():
     kind, *args = sys.argv[1:]
     if kind == "unet":
         torch.set_num_threads(int(args[2]))
         bench_unet(args[0], int(args[1]), int(args[3]))
+    elif kind == "lora":
+        torch.set_num_threads(int(args[2]))
+        lora(int(args[0]), int(args[1]), args[3] == "1")
     else:
         torch.set_num_threads(int(args[4]))
         train(args[0], args[1], int(args[2]), int(args[3]))
