@@ -479,22 +479,30 @@ static dr_status fill(dr_lora_file *f, const char *path)
     return DR_OK;
 }
 
+dr_status dr_lora_file_take(dr_lora_file **out, dr_tensor_file *tensors, bool quiet)
+{
+    const char *path = dr_tensor_file_path(tensors);
+    dr_lora_file *f = dr_xcalloc(1, sizeof *f);
+    *out = NULL;
+    f->tensors = tensors;
+    f->quiet = quiet;
+    dr_arena_init(&f->arena);
+    dr_status st = fill(f, path);
+    if (st != DR_OK) {
+        st = dr_error_prefix(st, "%s", path);
+        dr_lora_file_close(f);
+        return st;
+    }
+    *out = f;
+    return DR_OK;
+}
+
 static dr_status open_file(dr_lora_file **out, const char *path, bool quiet)
 {
     dr_tensor_file *tensors = NULL;
     *out = NULL;
     DR_TRY(dr_tensor_file_open(&tensors, path));
-    dr_lora_file *f = dr_xcalloc(1, sizeof *f);
-    f->tensors = tensors;
-    f->quiet = quiet;
-    dr_arena_init(&f->arena);
-    const dr_status st = fill(f, path);
-    if (st != DR_OK) {
-        dr_lora_file_close(f);
-        return dr_error_prefix(st, "%s", path);
-    }
-    *out = f;
-    return DR_OK;
+    return dr_lora_file_take(out, tensors, quiet);
 }
 
 dr_status dr_lora_file_open(dr_lora_file **out, const char *path)

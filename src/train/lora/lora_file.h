@@ -72,6 +72,8 @@ typedef struct dr_lora_file dr_lora_file;
 DR_MUST_USE dr_status dr_lora_file_open(dr_lora_file **out, const char *path);
 /* The same without warnings, for those who tell of these things themselves. */
 DR_MUST_USE dr_status dr_lora_file_open_quiet(dr_lora_file **out, const char *path);
+/* The same of an open file, which it takes, on error too; quiet: without warnings. */
+DR_MUST_USE dr_status dr_lora_file_take(dr_lora_file **out, dr_tensor_file *tensors, bool quiet);
 void dr_lora_file_close(dr_lora_file *f); /* NULL is fine */
 
 /* Modules, sorted by name. */
