@@ -138,9 +138,11 @@ with open(sys.argv[1], "wb") as f:
 flags=(--num_cpu_threads_per_process 1 --resolution 64 --seed 1 --learning_rate 1e-4
     --progress json)
 
+program=train_db # a script may set train_network
+
 # train OUT flags...: one rank; 2 steps unless told otherwise. stdout in OUT.json, stderr in OUT.err.
 train() {
-    start "$1" "$bin/train_db" -- "${@:2}"
+    start "$1" "$bin/$program" -- "${@:2}"
 }
 
 # Open MPI leaks by design: builds with sanitizers look for leaks in lone processes only.
