@@ -164,14 +164,21 @@ static void become(const char *line, const char *const *env, int output, pid_t p
  * shell becomes it and the kernel's signal at our death reaches it. */
 static void add_exec(const char *line, dr_str *out)
 {
-    static const char between[] = " ; ";
     const char *last = line;
-    for (const char *at = line; (at = strstr(at, between)) != NULL;) {
-        at += strlen(between);
-        last = at;
+    char quote = '\0';
+    for (const char *at = line; *at != '\0'; at++) {
+        if (*at == '\\' && quote != '\'' && at[1] != '\0') {
+            at++;
+        } else if (quote != '\0') {
+            quote = *at == quote ? '\0' : quote;
+        } else if (*at == '"' || *at == '\'') {
+            quote = *at;
+        } else if (*at == ';') {
+            last = at + 1;
+        }
     }
     dr_str_add_n(out, line, (size_t)(last - line));
-    dr_str_printf(out, "exec %s", last);
+    dr_str_printf(out, " exec %s", last);
 }
 
 static dr_status start_command(follower *w)
