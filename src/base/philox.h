@@ -28,11 +28,15 @@ typedef enum dr_purpose { /* never renumber: these values are part of what a see
                               10,                      /* of noise offset; sizes of noise levels */
                           DR_RANDOM_NOISE_OFFSET = 11, /* noise offset per channel           */
                           DR_RANDOM_NOISE_LEVELS = 12, /* multi-resolution noise             */
-                          DR_RANDOM_INPUT_STRENGTH = 13, /* of input perturbation              */
-                          DR_RANDOM_INPUT_NOISE = 14,    /* input perturbation                 */
-                          DR_RANDOM_ROUNDING = 15,       /* of weights kept in BF16            */
-                          DR_RANDOM_VALIDATION = 16,     /* pictures kept for validation       */
-                          DR_RANDOM_MODULE_DROPOUT = 17  /* modules of a LoRA left out         */
+                          DR_RANDOM_INPUT_STRENGTH = 13,   /* of input perturbation              */
+                          DR_RANDOM_INPUT_NOISE = 14,      /* input perturbation                 */
+                          DR_RANDOM_ROUNDING = 15,         /* of weights kept in BF16            */
+                          DR_RANDOM_VALIDATION = 16,       /* pictures kept for validation       */
+                          DR_RANDOM_MODULE_DROPOUT = 17,   /* modules of a LoRA left out         */
+                          DR_RANDOM_ADAPTER_ELEMENTS = 18, /* of a LoRA's down(x) left out     */
+                          DR_RANDOM_ADAPTER_RANKS = 19,    /* ranks of it                      */
+                          DR_RANDOM_ADAPTER_ROWS = 20,     /* rows of a LoRA's difference      */
+                          DR_RANDOM_ADAPTER_OUTPUT = 21    /* elements of what a LoRA adds     */
 } dr_purpose;
 
 typedef struct dr_philox {

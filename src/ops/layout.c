@@ -27,6 +27,15 @@ dr_status dr_split(dr_context *cx, const dr_split_args *a)
     DR_DISPATCH(cx, split, a);
 }
 
+dr_status dr_swap(dr_context *cx, const dr_swap_args *a)
+{
+    dr_ops_check_activation(cx, "swap", "x", a->x);
+    DR_CHECK(a->x->rank == 4 && a->y->data != a->x->data, "swap: (A,P,Q,C), not in place");
+    const int64_t *d = a->x->dim;
+    dr_ops_check_shape("swap", "y", a->y, cx->dtype, 4, DR_DIMS(d[0], d[2], d[1], d[3]));
+    DR_DISPATCH(cx, swap, a);
+}
+
 static void check_upsample(const dr_context *cx, const char *op, const dr_tensor *x,
                            const dr_tensor *y)
 {

@@ -1,5 +1,6 @@
 /*
- * ops/layout.h - moving data: channel concatenation, nearest upsampling.
+ * ops/layout.h - moving data: channel concatenation, transposition, nearest
+ * upsampling.
  *
  * Layer:    ops.  May include base/ and tensor/ only.
  * Errors:   DR_UNSUPPORTED when the backend lacks the op; otherwise the backend's own.
@@ -25,6 +26,13 @@ struct dr_split_args {
     int64_t ca; /* columns of a (needed when da is NULL) */
 };
 DR_MUST_USE dr_status dr_split(dr_context *cx, const dr_split_args *a);
+
+/* y[a,q,p,c] = x[a,p,q,c]. */
+struct dr_swap_args {
+    const dr_tensor *x; /* (A,P,Q,C) */
+    dr_tensor *y;       /* (A,Q,P,C) */
+};
+DR_MUST_USE dr_status dr_swap(dr_context *cx, const dr_swap_args *a);
 
 struct dr_upsample2x_args {
     const dr_tensor *x; /* (N,H,W,C)   */

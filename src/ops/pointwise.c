@@ -70,3 +70,32 @@ dr_status dr_sum_rows(dr_context *cx, const dr_sum_rows_args *a)
     check_rows(cx, "sum_rows", a->dy, a->dt);
     DR_DISPATCH(cx, sum_rows, a);
 }
+
+dr_status dr_multiply(dr_context *cx, const dr_multiply_args *a)
+{
+    check_rows(cx, "multiply", a->x, a->t);
+    dr_ops_check_same("multiply", "y", a->y, a->x);
+    DR_DISPATCH(cx, multiply, a);
+}
+
+dr_status dr_dropout(dr_context *cx, const dr_dropout_args *a)
+{
+    const int64_t most = INT64_C(1) << 34; /* numbers of a stream: 2^32 blocks of four */
+    dr_ops_check_activation(cx, "dropout", "x", a->x);
+    dr_ops_check_same("dropout", "y", a->y, a->x);
+    DR_CHECK(a->outer > 0 && a->inner > 0 && dr_numel(a->x) % (a->outer * a->inner) == 0 &&
+                 a->outer * a->inner <= most,
+             "dropout: %lld elements as (%lld, ..., %lld)", (long long)dr_numel(a->x),
+             (long long)a->outer, (long long)a->inner);
+    DR_DISPATCH(cx, dropout, a);
+}
+
+void dr_dropout_keeps(const dr_dropout_args *a, uint32_t block, bool out[4])
+{
+    dr_philox p;
+    dr_philox_init(&p, a->seed, a->purpose, a->time, a->item);
+    p.counter[0] = block;
+    for (int k = 0; k < 4; k++) {
+        out[k] = dr_philox_uniform(&p) >= a->chance;
+    }
+}

@@ -8,6 +8,7 @@
 #ifndef DR_OPS_POINTWISE_H
 #define DR_OPS_POINTWISE_H
 
+#include "base/philox.h"
 #include "ops/context.h"
 
 typedef enum dr_act {
@@ -69,5 +70,32 @@ struct dr_sum_rows_args {
     dr_write mode;
 };
 DR_MUST_USE dr_status dr_sum_rows(dr_context *cx, const dr_sum_rows_args *a);
+
+/* y[n,p,c] = x[n,p,c] t[n,c]: element by element with one p, rows or columns with one n or c. */
+struct dr_multiply_args {
+    const dr_tensor *x; /* (N, ..., C)       */
+    const dr_tensor *t; /* (N, C)            */
+    dr_tensor *y;       /* as x; may be x    */
+};
+DR_MUST_USE dr_status dr_multiply(dr_context *cx, const dr_multiply_args *a);
+
+/*
+ * y[n,p,c] = scale x[n,p,c] where number n C + c of the stream is at least chance, else 0; the
+ * numbers are those of dr_philox_uniform. x is taken as (outer, ..., inner): all p share a number.
+ */
+struct dr_dropout_args {
+    const dr_tensor *x;
+    dr_tensor *y; /* as x; may be x */
+    int64_t outer, inner;
+    float chance, scale;
+    uint64_t seed; /* of the stream: base/philox.h */
+    dr_purpose purpose;
+    uint32_t time;
+    uint64_t item;
+};
+DR_MUST_USE dr_status dr_dropout(dr_context *cx, const dr_dropout_args *a);
+
+/* Which of numbers 4 block .. 4 block + 3 keep their elements. */
+void dr_dropout_keeps(const dr_dropout_args *a, uint32_t block, bool out[4]);
 
 #endif

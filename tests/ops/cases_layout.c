@@ -42,6 +42,15 @@ static void split_without_b(dr_op_run *r, const void *params)
     assert_ok(dr_split(&r->cx, &a));
 }
 
+void dr_case_swap(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    const dr_swap_args a = {
+        .x = dr_op_tensor(r, DR_OP_INPUT, "x", 1.0, 4, DR_DIMS(c->n, c->h, c->w, c->c)),
+        .y = dr_op_tensor(r, DR_OP_SET, "y", 1.0, 4, DR_DIMS(c->n, c->w, c->h, c->c))};
+    assert_ok(dr_swap(&r->cx, &a));
+}
+
 void dr_case_upsample2x(dr_op_run *r, const void *params)
 {
     const dr_grid_case *c = params;
@@ -95,6 +104,7 @@ static const dr_op_scenario scenarios[] = {
     SIZES(DR_OP_split, dr_case_split),
     {DR_OP_split, "without da", dr_case_split, &only_b},
     {DR_OP_split, "without db", split_without_b, &odd},
+    SIZES(DR_OP_swap, dr_case_swap),
     SIZES(DR_OP_upsample2x, dr_case_upsample2x),
     SIZES(DR_OP_upsample2x_backward, dr_case_upsample2x_backward),
 };

@@ -86,6 +86,55 @@ void dr_case_sum_rows(dr_op_run *r, const void *params)
     assert_ok(dr_sum_rows(&r->cx, &a));
 }
 
+void dr_case_multiply(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    const dr_multiply_args a = {
+        .x = dr_op_tensor(r, DR_OP_INPUT, "x", 1.0, 3, DR_DIMS(c->n, c->h, c->c)),
+        .t = dr_op_tensor(r, DR_OP_INPUT, "t", 1.0, 2, DR_DIMS(c->n, c->c)),
+        .y = dr_op_tensor(r, DR_OP_SET, "y", 1.0, 3, DR_DIMS(c->n, c->h, c->c))};
+    assert_ok(dr_multiply(&r->cx, &a));
+}
+
+static void multiply_in_place(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    dr_tensor *x = dr_op_tensor(r, DR_OP_CHANGED, "x", 1.0, 3, DR_DIMS(c->n, c->h, c->c));
+    const dr_tensor *t = dr_op_tensor(r, DR_OP_INPUT, "t", 1.0, 2, DR_DIMS(c->n, c->c));
+    assert_ok(dr_multiply(&r->cx, &(dr_multiply_args){.x = x, .t = t, .y = x}));
+}
+
+static dr_dropout_args dropout_of(const dr_grid_case *c, const dr_tensor *x, dr_tensor *y)
+{
+    return (dr_dropout_args){.x = x,
+                             .y = y,
+                             .outer = c->n,
+                             .inner = c->c,
+                             .chance = 0.3F,
+                             .scale = 1.0F / 0.7F,
+                             .seed = 12345678912345U,
+                             .purpose = DR_RANDOM_MODULE_DROPOUT,
+                             .time = 3,
+                             .item = 98765432101U};
+}
+
+void dr_case_dropout(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    const dr_tensor *x = dr_op_tensor(r, DR_OP_INPUT, "x", 1.0, 3, DR_DIMS(c->n, c->h, c->c));
+    const dr_dropout_args a =
+        dropout_of(c, x, dr_op_tensor(r, DR_OP_SET, "y", 1.0, 3, DR_DIMS(c->n, c->h, c->c)));
+    assert_ok(dr_dropout(&r->cx, &a));
+}
+
+static void dropout_in_place(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    dr_tensor *x = dr_op_tensor(r, DR_OP_CHANGED, "x", 1.0, 3, DR_DIMS(c->n, c->h, c->c));
+    const dr_dropout_args a = dropout_of(c, x, x);
+    assert_ok(dr_dropout(&r->cx, &a));
+}
+
 #define KIND(kind, tag)                                                                            \
     static const dr_activation_case tag = {kind, 1031, DR_SET, false};                             \
     static const dr_activation_case tag##_added = {kind, 77, DR_ADD, false};
@@ -101,6 +150,8 @@ static const dr_grid_case one = {.n = 1, .h = 1, .w = 1, .c = 1};
 static const dr_grid_case odd = {.n = 3, .h = 31, .c = 33, .mode = DR_ADD};
 static const dr_grid_case long_rows = {.n = 2, .h = 65, .c = 77};
 static const dr_grid_case no_z = {.c = 77, .variant = true};
+static const dr_grid_case elements = {.n = 1, .h = 1, .c = 1031};
+static const dr_grid_case one_column = {.n = 5, .h = 40009, .c = 1};
 
 #define ACTIVATION(tag)                                                                            \
     {DR_OP_activation, #tag, dr_case_activation, &tag},                                            \
@@ -130,5 +181,13 @@ static const dr_op_scenario scenarios[] = {
     {DR_OP_add, "in place", add_in_place, &odd},
     SIZES(DR_OP_add_rows, dr_case_add_rows),
     SIZES(DR_OP_sum_rows, dr_case_sum_rows),
+    SIZES(DR_OP_multiply, dr_case_multiply),
+    {DR_OP_multiply, "elements", dr_case_multiply, &elements},
+    {DR_OP_multiply, "one column", dr_case_multiply, &one_column},
+    {DR_OP_multiply, "in place", multiply_in_place, &odd},
+    SIZES(DR_OP_dropout, dr_case_dropout),
+    {DR_OP_dropout, "elements", dr_case_dropout, &elements},
+    {DR_OP_dropout, "one column", dr_case_dropout, &one_column},
+    {DR_OP_dropout, "in place", dropout_in_place, &odd},
 };
 const dr_op_suite dr_pointwise_suite = DR_OP_SUITE(scenarios);

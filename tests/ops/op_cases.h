@@ -86,6 +86,9 @@ void dr_case_geglu_backward(dr_op_run *r, const void *params);      /* the same 
 void dr_case_add(dr_op_run *r, const void *params);                 /* c; variant: z NULL     */
 void dr_case_add_rows(dr_op_run *r, const void *params);            /* n, h pixels, c         */
 void dr_case_sum_rows(dr_op_run *r, const void *params);            /* the same, mode         */
+void dr_case_multiply(dr_op_run *r, const void *params);            /* n, h pixels, c         */
+void dr_case_dropout(dr_op_run *r, const void *params);             /* n outer, h, c inner    */
+void dr_case_swap(dr_op_run *r, const void *params);                /* n, h, w, c             */
 void dr_case_concat(dr_op_run *r, const void *params);              /* n, h, w, c and c2      */
 void dr_case_split(dr_op_run *r, const void *params);               /* variant: da NULL       */
 void dr_case_upsample2x(dr_op_run *r, const void *params);          /* n, h, w, c             */

@@ -37,6 +37,9 @@
     X(cast, 0.0e+00, 0.0e+00)    \
     X(concat, 0.0e+00, 0.0e+00)              \
     X(split, 1.4e-07, 2.3e-07)               \
+    X(multiply, 1.6e-07, 2.3e-07)            \
+    X(dropout, 1.1e-07, 2.2e-07)             \
+    X(swap, 0.0e+00, 0.0e+00)                \
     X(upsample2x, 0.0e+00, 0.0e+00)          \
     X(upsample2x_backward, 2.6e-06, 2.6e-06) \
     X(embedding, 1.5e-07, 2.0e-07)           \
@@ -80,6 +83,9 @@
     X(sum_rows, 9.3e-04, 1.7e-03, 7.2e-03, 1.2e-02) \
     X(concat, 0.0e+00, 0.0e+00, 0.0e+00, 0.0e+00) \
     X(split, 9.7e-04, 1.8e-03, 8.6e-03, 1.3e-02) \
+    X(multiply, 1.5e-03, 1.8e-03, 1.3e-02, 1.4e-02) \
+    X(dropout, 8.6e-04, 1.6e-03, 6.8e-03, 1.3e-02) \
+    X(swap, 0.0e+00, 0.0e+00, 0.0e+00, 0.0e+00) \
     X(upsample2x, 0.0e+00, 0.0e+00, 0.0e+00, 0.0e+00) \
     X(upsample2x_backward, 1.5e-03, 1.8e-03, 1.2e-02, 1.2e-02) \
     X(cast, 1.4e-03, 1.7e-03, 9.9e-03, 1.5e-02) \

@@ -78,6 +78,28 @@ dr_status dr_cpu_split(dr_context *cx, const dr_split_args *a)
     return DR_OK;
 }
 
+/* Row r of x, (A,P,Q), is row (A,Q,P) of y. */
+static void swap_task(const void *job, int64_t i, int thread)
+{
+    (void)thread;
+    const dr_swap_args *a = job;
+    const int64_t *d = a->x->dim;
+    const int64_t block = dr_cpu_row_block(d[3]);
+    const int64_t end = dr_cpu_min(dr_rows(a->x), (i + 1) * block);
+    const float *x = a->x->data;
+    float *y = a->y->data;
+    for (int64_t r = i * block; r < end; r++) {
+        const int64_t to = (r / (d[1] * d[2]) * d[2] + r % d[2]) * d[1] + r / d[2] % d[1];
+        memcpy(y + to * d[3], x + r * d[3], (size_t)d[3] * sizeof *y);
+    }
+}
+
+dr_status dr_cpu_swap(dr_context *cx, const dr_swap_args *a)
+{
+    dr_cpu_run(cx, dr_cpu_ceil_div(dr_rows(a->x), dr_cpu_row_block(dr_cols(a->x))), swap_task, a);
+    return DR_OK;
+}
+
 typedef struct upsample_job {
     const float *src;
     float *dst;

@@ -299,3 +299,81 @@ dr_status dr_cpu_add_rows(dr_context *cx, const dr_add_rows_args *a)
     dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), add_rows_task, &j);
     return DR_OK;
 }
+
+typedef struct product_job {
+    const float *x, *t;
+    float *y;
+    int64_t rows, per_sample, cols, block;
+} product_job;
+
+/* n rows that share t. */
+DR_CPU_CLONES
+static void multiply_rows(const product_job *j, int64_t row, int64_t n)
+{
+    const float *x = j->x + row * j->cols;
+    const float *t = j->t + row / j->per_sample * j->cols;
+    float *y = j->y + row * j->cols;
+    if (j->cols == 1) {
+        for (int64_t i = 0; i < n; i++) {
+            y[i] = x[i] * t[0];
+        }
+        return;
+    }
+    for (int64_t r = 0; r < n; r++, x += j->cols, y += j->cols) {
+#pragma omp simd
+        for (int64_t c = 0; c < j->cols; c++) {
+            y[c] = x[c] * t[c];
+        }
+    }
+}
+
+static void multiply_task(const void *job, int64_t i, int thread)
+{
+    (void)thread;
+    const product_job *j = job;
+    const int64_t end = dr_cpu_min(j->rows, (i + 1) * j->block);
+    for (int64_t r = i * j->block; r < end;) {
+        const int64_t n = dr_cpu_min(end, (r / j->per_sample + 1) * j->per_sample) - r;
+        multiply_rows(j, r, n);
+        r += n;
+    }
+}
+
+dr_status dr_cpu_multiply(dr_context *cx, const dr_multiply_args *a)
+{
+    const product_job j = {.x = a->x->data,
+                           .t = a->t->data,
+                           .y = a->y->data,
+                           .rows = dr_rows(a->x),
+                           .per_sample = dr_rows(a->x) / a->x->dim[0],
+                           .cols = dr_cols(a->x),
+                           .block = dr_cpu_row_block(dr_cols(a->x))};
+    dr_cpu_run(cx, dr_cpu_ceil_div(j.rows, j.block), multiply_task, &j);
+    return DR_OK;
+}
+
+static void dropout_task(const void *job, int64_t i, int thread)
+{
+    (void)thread;
+    const dr_dropout_args *a = job;
+    const span s = chunk_of(i, dr_numel(a->x));
+    const int64_t part = dr_numel(a->x) / a->outer;
+    const float *x = a->x->data;
+    float *y = a->y->data;
+    bool keeps[4];
+    int64_t block = -1;
+    for (int64_t k = s.at; k < s.at + s.n; k++) {
+        const int64_t number = k / part * a->inner + k % a->inner;
+        if (number / 4 != block) {
+            block = number / 4;
+            dr_dropout_keeps(a, (uint32_t)block, keeps);
+        }
+        y[k] = keeps[number % 4] ? a->scale * x[k] : 0.0F;
+    }
+}
+
+dr_status dr_cpu_dropout(dr_context *cx, const dr_dropout_args *a)
+{
+    run_chunks(cx, dr_numel(a->x), dropout_task, a);
+    return DR_OK;
+}

@@ -2,7 +2,7 @@
  * backend/cuda/cuda_cast.cu - conversions (ops/cast.h). Stochastic rounding takes its integers from
  * Philox4x32-10 (base/philox.h) of the element's block, so neither launches nor pieces matter.
  */
-#include "backend/cuda/cuda_internal.cuh"
+#include "backend/cuda/cuda_philox.cuh"
 
 #include <cstring>
 
@@ -34,35 +34,10 @@ struct round_stochastically {
     int64_t n;
     uint64_t first_block;
     uint32_t key0, key1, time;
-    static __device__ __forceinline__ uint32_t high(uint32_t a, uint32_t b)
-    {
-        return static_cast<uint32_t>(static_cast<uint64_t>(a) * b >> 32);
-    }
-    __device__ void draw(uint64_t block, uint32_t c[4]) const
-    {
-        uint32_t k0 = key0;
-        uint32_t k1 = key1;
-        c[0] = 0;
-        c[1] = time;
-        c[2] = static_cast<uint32_t>(block);
-        c[3] = static_cast<uint32_t>(block >> 32);
-        for (int round = 0; round < 10; round++) {
-            const uint32_t low0 = 0xD2511F53u * c[0];
-            const uint32_t low1 = 0xCD9E8D57u * c[2];
-            const uint32_t next0 = high(0xCD9E8D57u, c[2]) ^ c[1] ^ k0;
-            const uint32_t next2 = high(0xD2511F53u, c[0]) ^ c[3] ^ k1;
-            c[0] = next0;
-            c[1] = low1;
-            c[2] = next2;
-            c[3] = low0;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-    }
     __device__ void operator()(int64_t block) const
     {
         uint32_t random[4];
-        draw(first_block + static_cast<uint64_t>(block), random);
+        dr_philox_block(0, time, first_block + static_cast<uint64_t>(block), key0, key1, random);
         for (int k = 0; k < 8 && 8 * block + k < n; k++) {
             const int64_t i = 8 * block + k;
             const uint32_t r = random[k / 2] >> 16 * (k % 2) & 0xffffu;

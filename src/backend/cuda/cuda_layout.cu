@@ -1,6 +1,6 @@
 /*
- * backend/cuda/cuda_layout.cu - concatenation, split, nearest upsampling (ops/layout.h). Memory
- * moves; one thread per element.
+ * backend/cuda/cuda_layout.cu - concatenation, split, transposition, nearest upsampling
+ * (ops/layout.h). Memory moves; one thread per element.
  */
 #include "backend/cuda/cuda_internal.cuh"
 
@@ -50,6 +50,26 @@ dr_status dr_cuda_split(dr_context *, const dr_split_args *a)
         return dr_grid(dr_rows(a->dy), cols,
                        part<T>{dr_data<T>(a->dy), dr_data<T>(a->da), dr_data<T>(a->db), a->ca,
                                cols - a->ca, a->mode_a == DR_ADD, a->mode_b == DR_ADD}));
+}
+
+/* y (A,Q,P,C) = x (A,P,Q,C), by rows of y. */
+template <typename T> struct swapped {
+    const T *x;
+    T *y;
+    int64_t p, q, channels;
+    __device__ void operator()(int64_t r, int64_t c) const
+    {
+        const int64_t from = (r / (p * q) * p + r % p) * q + r / p % q;
+        y[r * channels + c] = x[from * channels + c];
+    }
+};
+
+dr_status dr_cuda_swap(dr_context *, const dr_swap_args *a)
+{
+    const int64_t *d = a->x->dim;
+    DR_CUDA_WITH_TYPE(a->x->dtype, return dr_grid(dr_rows(a->x), d[3],
+                                                  swapped<T>{dr_data<const T>(a->x),
+                                                             dr_data<T>(a->y), d[1], d[2], d[3]}));
 }
 
 /* y(n,h,w) = x(n, h/2, w/2); wide: columns of y's pixels. */

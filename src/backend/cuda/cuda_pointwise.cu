@@ -2,7 +2,7 @@
  * backend/cuda/cuda_pointwise.cu - activations and sums (ops/pointwise.h). One thread per element,
  * f32 inside. Formulas: the header's; derivatives as in backend/ref/ref_pointwise.c.
  */
-#include "backend/cuda/cuda_internal.cuh"
+#include "backend/cuda/cuda_philox.cuh"
 
 extern "C" {
 #include "ops/pointwise.h"
@@ -172,6 +172,54 @@ dr_status dr_cuda_add_rows(dr_context *, const dr_add_rows_args *a)
     DR_CUDA_WITH_TYPE(a->x->dtype, return dr_grid(dr_rows(a->x), channels,
                                                   row_added<T>{dr_data<T>(a->x), dr_data<T>(a->t),
                                                                pixels, channels}));
+}
+
+template <typename T> struct row_multiplied {
+    const T *x, *t;
+    T *y;
+    int64_t part, channels; /* elements that share a row of t, of that row */
+    __device__ void operator()(int64_t i) const
+    {
+        dr_put(y, i, dr_get(x, i) * dr_get(t, i / part * channels + i % channels));
+    }
+};
+
+dr_status dr_cuda_multiply(dr_context *, const dr_multiply_args *a)
+{
+    const int64_t n = dr_numel(a->x);
+    DR_CUDA_WITH_TYPE(
+        a->x->dtype,
+        return dr_each(n, row_multiplied<T>{dr_data<const T>(a->x), dr_data<const T>(a->t),
+                                            dr_data<T>(a->y), n / a->x->dim[0], dr_cols(a->x)}));
+}
+
+/* Every thread computes the block of its number: its neighbours' numbers may be far away. */
+template <typename T> struct dropped_out {
+    const T *x;
+    T *y;
+    int64_t part, inner;
+    float chance, scale;
+    uint32_t key0, key1, time;
+    uint64_t item;
+    __device__ void operator()(int64_t i) const
+    {
+        const int64_t number = i / part * inner + i % inner;
+        uint32_t random[4];
+        dr_philox_block(static_cast<uint32_t>(number / 4), time, item, key0, key1, random);
+        const float uniform = static_cast<float>(random[number % 4] >> 8) * 0x1p-24f;
+        dr_put(y, i, uniform >= chance ? scale * dr_get(x, i) : 0.0f);
+    }
+};
+
+dr_status dr_cuda_dropout(dr_context *, const dr_dropout_args *a)
+{
+    dr_philox p;
+    dr_philox_init(&p, a->seed, a->purpose, a->time, a->item);
+    const int64_t n = dr_numel(a->x);
+    DR_CUDA_WITH_TYPE(a->x->dtype,
+                      return dr_each(n, dropped_out<T>{dr_data<const T>(a->x), dr_data<T>(a->y),
+                                                       n / a->outer, a->inner, a->chance, a->scale,
+                                                       p.key[0], p.key[1], a->time, a->item}));
 }
 
 /* Column sums, written or added. */

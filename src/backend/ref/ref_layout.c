@@ -35,6 +35,18 @@ dr_status DR_REF(split)(dr_context *cx, const dr_split_args *a)
     return DR_OK;
 }
 
+dr_status DR_REF(swap)(dr_context *cx, const dr_swap_args *a)
+{
+    const int64_t *d = a->x->dim;
+#pragma omp parallel for num_threads(cx->threads) schedule(static)
+    for (int64_t r = 0; r < dr_rows(a->x); r++) {
+        const int64_t to = (r / (d[1] * d[2]) * d[2] + r % d[2]) * d[1] + r / d[2] % d[1];
+        memcpy(dr_ref_data(a->y) + to * d[3], dr_ref_data(a->x) + r * d[3],
+               sizeof(dr_real) * (size_t)d[3]);
+    }
+    return DR_OK;
+}
+
 /* y(n,h,w) = x(n, h/2, w/2) */
 dr_status DR_REF(upsample2x)(dr_context *cx, const dr_upsample2x_args *a)
 {

@@ -162,3 +162,34 @@ dr_status DR_REF(sum_rows)(dr_context *cx, const dr_sum_rows_args *a)
     }
     return DR_OK;
 }
+
+dr_status DR_REF(multiply)(dr_context *cx, const dr_multiply_args *a)
+{
+    const int64_t channels = dr_cols(a->x);
+    const int64_t pixels = dr_rows(a->x) / a->x->dim[0];
+#pragma omp parallel for num_threads(cx->threads) schedule(static)
+    for (int64_t r = 0; r < dr_rows(a->x); r++) {
+        const dr_real *x = dr_ref_data(a->x) + r * channels;
+        const dr_real *t = dr_ref_data(a->t) + r / pixels * channels;
+        dr_real *y = dr_ref_data(a->y) + r * channels;
+        for (int64_t c = 0; c < channels; c++) {
+            y[c] = x[c] * t[c];
+        }
+    }
+    return DR_OK;
+}
+
+dr_status DR_REF(dropout)(dr_context *cx, const dr_dropout_args *a)
+{
+    const dr_real *x = dr_ref_data(a->x);
+    dr_real *y = dr_ref_data(a->y);
+    const int64_t part = dr_numel(a->x) / a->outer;
+#pragma omp parallel for num_threads(cx->threads) schedule(static)
+    for (int64_t i = 0; i < dr_numel(a->x); i++) {
+        const int64_t number = i / part * a->inner + i % a->inner;
+        bool keeps[4];
+        dr_dropout_keeps(a, (uint32_t)(number / 4), keeps);
+        y[i] = keeps[number % 4] ? (dr_real)a->scale * x[i] : 0;
+    }
+    return DR_OK;
+}
