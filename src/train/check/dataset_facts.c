@@ -93,13 +93,50 @@ static void count_tag(tags *t, dr_arena *arena, const char *text, size_t n)
     t->at[t->n++] = (tag){lower, 1};
 }
 
-/* {"tag": n, ...} of the captions of a subset's pictures. */
-static void add_tags(const dr_dataset *d, uint32_t subset, dr_arena *arena, dr_str *s)
+/* ---- folders
+ * ------------------------------------------------------------------------------------- */
+
+enum { REG = 1, NOT_REG = 2 };
+
+typedef struct listing { /* which subsets */
+    const dr_dataset *d;
+    uint32_t part;  /* UINT32_MAX: of all datasets */
+    unsigned which; /* REG, NOT_REG */
+} listing;
+
+static bool is_listed(const listing *l, uint32_t i)
 {
+    const dr_subset *u = &l->d->subsets[i];
+    return ((u->is_reg ? REG : NOT_REG) & l->which) != 0 && !u->is_validation &&
+           (l->part == UINT32_MAX || u->part == l->part);
+}
+
+static bool same_name(const dr_dataset *d, uint32_t i, uint32_t k)
+{
+    return strcmp(dr_path_base(d->subsets[i].dir), dr_path_base(d->subsets[k].dir)) == 0;
+}
+
+/* Listed subsets of that folder's name before it. */
+static int n_before(const listing *l, uint32_t subset)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < subset; i++) {
+        n += is_listed(l, i) && same_name(l->d, i, subset);
+    }
+    return n;
+}
+
+/* {"tag": n, ...} of the captions in the dataset's folders of that name. */
+static void add_tags(const listing *l, uint32_t subset, dr_arena *arena, dr_str *s)
+{
+    const dr_dataset *d = l->d;
     tags t = {0};
     for (size_t i = 0; i < d->n_images; i++) {
+        const uint32_t own = d->images[i].subset;
         const char *caption = d->images[i].caption;
-        for (size_t n; d->images[i].subset == subset && *caption != '\0'; caption += n) {
+        const bool counts = is_listed(l, own) && same_name(d, own, subset) &&
+                            d->subsets[own].part == d->subsets[subset].part;
+        for (size_t n; counts && *caption != '\0'; caption += n) {
             n = strcspn(caption, ",");
             count_tag(&t, arena, caption, n);
             n += caption[n] == ',';
@@ -115,62 +152,60 @@ static void add_tags(const dr_dataset *d, uint32_t subset, dr_arena *arena, dr_s
     free(t.at);
 }
 
-/* ---- folders
- * ------------------------------------------------------------------------------------- */
-
-typedef void (*describe)(const dr_dataset *d, uint32_t subset, dr_arena *arena, dr_str *s);
-
-static void add_counts(const dr_dataset *d, uint32_t subset, dr_arena *arena, dr_str *s)
+/* {"folder": {"tag": n, ...}, ...}: a name that several datasets have is counted in the first. */
+static void add_tag_folders(const listing *l, dr_arena *arena, dr_str *s)
 {
-    (void)arena;
-    dr_str_printf(s, "{\"n_repeats\": %lld, \"img_count\": %zu}",
-                  (long long)d->subsets[subset].repeats, d->subsets[subset].n_images);
+    const char *between = "{";
+    for (uint32_t i = 0; i < l->d->n_subsets; i++) {
+        if (is_listed(l, i) && n_before(l, i) == 0) {
+            dr_str_add(s, between);
+            dr_json_add_ascii(s, dr_path_base(l->d->subsets[i].dir));
+            dr_str_add(s, ": ");
+            add_tags(l, i, arena, s);
+            between = ", ";
+        }
+    }
+    dr_str_add(s, between[0] == '{' ? "{}" : "}");
 }
 
-/* Name of a folder; as sd-scripts, one that an earlier folder has gets " (2)". */
-static void add_folder_name(const dr_dataset *d, uint32_t subset, dr_str *s)
+/* {"folder": counts, ...}; as sd-scripts, a name that an earlier folder has gets " (2)". */
+static void add_count_folders(const listing *l, dr_str *s)
 {
-    int before = 0;
-    const char *name = dr_path_base(d->subsets[subset].dir);
-    for (uint32_t i = 0; i < subset; i++) {
-        before += strcmp(dr_path_base(d->subsets[i].dir), name) == 0;
-    }
-    dr_str text = {0};
-    dr_str_add(&text, name);
-    if (before > 0) {
-        dr_str_printf(&text, " (%d)", before + 1);
-    }
-    dr_json_add_ascii(s, dr_str_get(&text));
-    dr_str_free(&text);
-}
-
-enum { REG = 1, NOT_REG = 2 };
-
-/* {"folder": ..., ...} of those folders of the part (UINT32_MAX: all). */
-static void add_folders(const dr_dataset *d, uint32_t part, unsigned which, describe f,
-                        dr_arena *arena, dr_str *s)
-{
-    const char *between = "";
-    dr_str_add(s, "{");
-    for (uint32_t i = 0; i < d->n_subsets; i++) {
-        const dr_subset *subset = &d->subsets[i];
-        if (((subset->is_reg ? REG : NOT_REG) & which) == 0 || subset->is_validation ||
-            (part != UINT32_MAX && subset->part != part)) {
+    const char *between = "{";
+    for (uint32_t i = 0; i < l->d->n_subsets; i++) {
+        const dr_subset *u = &l->d->subsets[i];
+        const int before = n_before(l, i);
+        dr_str name = {0};
+        if (!is_listed(l, i)) {
             continue;
         }
+        dr_str_add(&name, dr_path_base(u->dir));
+        if (before > 0) {
+            dr_str_printf(&name, " (%d)", before + 1);
+        }
         dr_str_add(s, between);
-        add_folder_name(d, i, s);
-        dr_str_add(s, ": ");
-        f(d, i, arena, s);
+        dr_json_add_ascii(s, dr_str_get(&name));
+        dr_str_printf(s, ": {\"n_repeats\": %lld, \"img_count\": %zu}", (long long)u->repeats,
+                      u->n_images);
+        dr_str_free(&name);
         between = ", ";
     }
-    dr_str_add(s, "}");
+    dr_str_add(s, between[0] == '{' ? "{}" : "}");
 }
 
-static dr_fact folders_fact(const dr_dataset *d, unsigned which, describe f, dr_arena *arena)
+static dr_fact counts_fact(const dr_dataset *d, unsigned which, dr_arena *arena)
 {
     dr_str s = {0};
-    add_folders(d, UINT32_MAX, which, f, arena, &s);
+    add_count_folders(&(listing){d, UINT32_MAX, which}, &s);
+    const dr_fact fact = dr_fact_text(dr_arena_strdup(arena, dr_str_get(&s)));
+    dr_str_free(&s);
+    return fact;
+}
+
+static dr_fact tags_fact(const dr_dataset *d, dr_arena *arena)
+{
+    dr_str s = {0};
+    add_tag_folders(&(listing){d, UINT32_MAX, REG | NOT_REG}, arena, &s);
     const dr_fact fact = dr_fact_text(dr_arena_strdup(arena, dr_str_get(&s)));
     dr_str_free(&s);
     return fact;
@@ -184,16 +219,49 @@ static const char *json_bool(bool v)
     return v ? "true" : "false";
 }
 
-static void add_subset(const dr_subset *u, dr_str *s)
+/* "key": text, (NULL: null). */
+static void add_text(const char *key, const char *text, dr_str *s)
 {
+    dr_str_printf(s, "\"%s\": ", key);
+    if (text != NULL) {
+        dr_json_add_ascii(s, text);
+    } else {
+        dr_str_add(s, "null");
+    }
+    dr_str_add(s, ", ");
+}
+
+/* Of a subset's pictures; NULL: as their sizes ask for it. */
+static const char *resizing_of(const dr_dataset *d, uint32_t subset)
+{
+    for (size_t i = 0; i < d->n_images; i++) {
+        const dr_picture_options *o = d->images[i].picture;
+        if (d->images[i].subset == subset && o != NULL && o->resizing != DR_RESIZE_AUTO) {
+            return dr_resize_filter_name(o->resizing);
+        }
+    }
+    return NULL;
+}
+
+static void add_subset(const dr_dataset *d, uint32_t subset, dr_str *s)
+{
+    const dr_subset *u = &d->subsets[subset];
     const dr_subset_options *o = u->options;
     dr_str_printf(s,
                   "{\"img_count\": %zu, \"num_repeats\": %lld, \"color_aug\": %s, "
                   "\"flip_aug\": %s, \"random_crop\": %s, \"shuffle_caption\": %s, "
-                  "\"keep_tokens\": %d, \"image_dir\": ",
+                  "\"keep_tokens\": %d, ",
                   u->n_images, (long long)u->repeats, json_bool(o->color_aug),
                   json_bool(o->flip_aug), json_bool(o->random_crop), json_bool(o->captions.shuffle),
                   (int)o->captions.keep_tokens);
+    const dr_caption_options *c = &o->captions;
+    add_text("keep_tokens_separator", c->keep_separator != NULL ? c->keep_separator : "", s);
+    add_text("secondary_separator", c->secondary, s);
+    dr_str_printf(s, "\"enable_wildcard\": %s, ", json_bool(c->wildcard));
+    add_text("caption_prefix", c->prefix, s);
+    add_text("caption_suffix", c->suffix, s);
+    add_text("resize_interpolation", resizing_of(d, subset), s);
+    dr_str_add(s, "\"image_dir\": ");
     dr_json_add_ascii(s, dr_path_base(u->dir));
     dr_str_add(s, ", \"class_tokens\": ");
     if (u->class_tokens != NULL) {
@@ -243,19 +311,25 @@ static void add_part(const dr_dataset *d, const dr_dataset_part *p, uint32_t par
         dr_str_add(s, "\"min_bucket_reso\": null, \"max_bucket_reso\": null, ");
     }
     dr_str_add(s, "\"tag_frequency\": ");
-    add_folders(d, part, REG | NOT_REG, add_tags, arena, s);
+    add_tag_folders(&(listing){d, part, REG | NOT_REG}, arena, s);
     dr_str_add(s, ", \"bucket_info\": ");
     if (p->buckets.enable) {
         add_bucket_info(d, part, s);
     } else {
         dr_str_add(s, "null");
     }
-    dr_str_add(s, ", \"subsets\": [");
+    const char *resizing = NULL;
+    for (uint32_t i = 0; i < d->n_subsets && resizing == NULL; i++) {
+        resizing = d->subsets[i].part == part ? resizing_of(d, i) : NULL;
+    }
+    dr_str_add(s, ", ");
+    add_text("resize_interpolation", resizing, s);
+    dr_str_add(s, "\"subsets\": [");
     const char *between = "";
-    for (size_t i = 0; i < d->n_subsets; i++) {
+    for (uint32_t i = 0; i < d->n_subsets; i++) {
         if (d->subsets[i].part == part && !d->subsets[i].is_validation) {
             dr_str_add(s, between);
-            add_subset(&d->subsets[i], s);
+            add_subset(d, i, s);
             between = ", ";
         }
     }
@@ -266,14 +340,14 @@ void dr_dataset_facts(const dr_dataset *d, const dr_dataset_options *o, uint32_t
                       dr_arena *arena, dr_ss_facts *out)
 {
     dr_str s = {0};
-    out->tag_frequency = folders_fact(d, REG | NOT_REG, add_tags, arena);
+    out->tag_frequency = tags_fact(d, arena);
     if (o->n_parts == 0) {
-        out->dataset_dirs = folders_fact(d, NOT_REG, add_counts, arena);
-        out->reg_dataset_dirs = folders_fact(d, REG, add_counts, arena);
+        out->dataset_dirs = counts_fact(d, NOT_REG, arena);
+        out->reg_dataset_dirs = counts_fact(d, REG, arena);
         dr_dataset_bucket_info(d, &s);
         out->bucket_info = dr_fact_text(dr_arena_strdup(arena, dr_str_get(&s)));
     } else {
-        out->dataset_dirs = folders_fact(d, REG | NOT_REG, add_counts, arena);
+        out->dataset_dirs = counts_fact(d, NOT_REG, arena);
         dr_str_add(&s, "[");
         for (uint32_t i = 0; i < o->n_parts; i++) {
             dr_str_add(&s, i > 0 ? ", " : "");
