@@ -31,26 +31,18 @@ static dr_status check_module(const dr_options *o)
 }
 
 /* What lycoris.kohya cannot be combined with. */
-static dr_status check_lycoris(const dr_options *o, const dr_lora_settings *s)
+static dr_status check_lycoris(const dr_lora_settings *s)
 {
-    if (dr_opt_float_or(o, DR_OPT_network_dropout, 0.0) != 0.0) {
-        DR_FAIL(DR_UNSUPPORTED, "--network_dropout is not available with --network_module "
-                                "lycoris.kohya; leave it out");
+    if (s->kind == DR_LORA_KRONECKER && s->dim_from_weights) {
+        DR_FAIL(DR_UNSUPPORTED,
+                "--dim_from_weights: a LoKr's file does not tell its factor, and of "
+                "whole matrices no rank; give --network_dim and the --network_args "
+                "that it was trained with");
     }
-    if (dr_opt_float_or(o, DR_OPT_scale_weight_norms, 0.0) != 0.0) {
-        DR_FAIL(DR_UNSUPPORTED, "--scale_weight_norms is not available with --network_module "
-                                "lycoris.kohya; leave it out");
-    }
-    if (s->kind == DR_LORA_HADAMARD) {
-        const char *precision = dr_opt_str(o, DR_OPT_mixed_precision);
-        if ((precision != NULL && strcmp(precision, "no") != 0) ||
-            dr_opt_flag(o, DR_OPT_full_fp16) || dr_opt_flag(o, DR_OPT_full_bf16)) {
-            DR_FAIL(DR_UNSUPPORTED, "--network_args algo=loha is trained in float only: leave out "
-                                    "--mixed_precision, --full_fp16 and --full_bf16");
-        }
-        if (s->dialect == DR_LORA_DIFFUSERS) {
-            DR_FAIL(DR_INVALID, "--lora_format diffusers has no names for algo=loha; leave it out");
-        }
+    if (s->dialect == DR_LORA_DIFFUSERS &&
+        (s->kind != DR_LORA_FACTORS || s->form.tucker || s->form.magnitude)) {
+        DR_FAIL(DR_INVALID, "--lora_format diffusers has names for up and down only: leave it out "
+                            "with algo=loha, algo=lokr, use_tucker and dora_wd");
     }
     return DR_OK;
 }
@@ -125,12 +117,14 @@ dr_status dr_network_settings(const dr_options *o, dr_arena *arena, dr_train_con
             dr_opt_is(o, DR_OPT_lora_format, "diffusers") ? DR_LORA_DIFFUSERS : DR_LORA_KOHYA,
         .ending = dr_arena_printf(arena, ".%s", ending),
         .lr_unet = dr_opt_float_or(o, DR_OPT_unet_lr, c->lr),
+        .norm_limit = dr_opt_float_or(o, DR_OPT_scale_weight_norms, 0.0),
+        .dropout.elements = (float)dr_opt_float_or(o, DR_OPT_network_dropout, 0.0),
     };
     DR_TRY(text_rate(o, c->lr, &s->lr_text_encoder));
     DR_TRY(base_weights(o, arena, s));
     if (is_lycoris(o)) {
         DR_TRY(dr_lycoris_settings_parse(dr_opt_list(o, DR_OPT_network_args), s));
-        DR_TRY(check_lycoris(o, s));
+        DR_TRY(check_lycoris(s));
     } else {
         DR_TRY(dr_lora_settings_parse(dr_opt_list(o, DR_OPT_network_args), arena, s));
     }

@@ -20,6 +20,7 @@ struct dr_dump {
     array *at;
     size_t n, cap;
     dr_strv keys;
+    dr_str samples; /* their numbers, between commas */
 };
 
 dr_dump *dr_dump_create(int n_rows)
@@ -37,6 +38,7 @@ static void clear(dr_dump *d)
     d->n = 0;
     d->n_leaves = 0;
     dr_strv_free(&d->keys);
+    dr_str_free(&d->samples);
 }
 
 void dr_dump_destroy(dr_dump *d)
@@ -138,6 +140,8 @@ dr_status dr_dump_add(dr_dump *d, dr_context *cx, const dr_dump_leaf *leaf)
         t[i] = leaf->timesteps[i];
         w[i] = leaf->loss_weights[i];
         dr_strv_push(&d->keys, leaf->keys[i]);
+        dr_str_printf(&d->samples, "%s%lld", d->samples.len > 0 ? ", " : "",
+                      (long long)leaf->samples[i].sample);
     }
     d->n_leaves++;
     return DR_OK;
@@ -248,7 +252,9 @@ static dr_status write_file(dr_dump *d, const dr_dump_step *s)
         dr_float_repr(numbers[i], text[3 + i]);
     }
     dr_str keys = {0};
+    dr_str samples = {0};
     keys_as_json(d, &keys);
+    dr_str_printf(&samples, "[%s]", dr_str_get(&d->samples));
     const dr_safetensors_meta meta[] = {
         {"step", text[0]},
         {"epoch", text[1]},
@@ -258,6 +264,7 @@ static dr_status write_file(dr_dump *d, const dr_dump_step *s)
         {"grad_norm", text[5]},
         {"loss", text[6]},
         {"image_keys", dr_str_get(&keys)},
+        {"samples", dr_str_get(&samples)},
     };
     char file[64];
     (void)snprintf(file, sizeof file, "step-%06lld-rank%d.safetensors", (long long)s->step,
@@ -265,6 +272,7 @@ static dr_status write_file(dr_dump *d, const dr_dump_step *s)
     char *path = dr_path_join(s->dir, file);
     dr_status st = save(d, path, meta, sizeof meta / sizeof *meta);
     free(path);
+    dr_str_free(&samples);
     dr_str_free(&keys);
     return st;
 }

@@ -7,6 +7,7 @@
 #ifndef DR_TRAIN_DUMP_H
 #define DR_TRAIN_DUMP_H
 
+#include "data/epoch_plan.h"
 #include "train/network.h"
 
 typedef struct dr_dump dr_dump; /* the leaves of one step of this rank, copied to the host */
@@ -14,9 +15,10 @@ typedef struct dr_dump dr_dump; /* the leaves of one step of this rank, copied t
 typedef struct dr_dump_leaf { /* host values beside the leaf's tensors */
     const dr_leaf_input *in;
     const dr_leaf_output *out;
-    const int32_t *timesteps;  /* (N) */
-    const float *loss_weights; /* (N): 1 or prior_loss_weight */
-    const char *const *keys;   /* (N): path of the picture */
+    const int32_t *timesteps;     /* (N) */
+    const float *loss_weights;    /* (N): 1 or prior_loss_weight */
+    const char *const *keys;      /* (N): path of the picture */
+    const dr_sample_ref *samples; /* (N) */
 } dr_dump_leaf;
 
 typedef struct dr_dump_step {

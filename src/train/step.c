@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "ops/optimizer_ops.h"
+#include "train/lora/lora_norms.h"
 #include "train/run_alarms.h"
 #include "train/watchdog.h"
 
@@ -97,11 +98,17 @@ static dr_status run_networks(dr_run *r, dr_context *cx, const dr_leaf_input *in
     return st;
 }
 
-static void drop_modules(dr_run *r, double chance, const dr_leaf *leaf, uint32_t epoch)
+/* leaf NULL: none any more. */
+static void begin_dropout(dr_run *r, const dr_leaf *leaf, uint32_t epoch)
 {
-    if (r->net.lora != NULL) {
-        dr_lora_network_draw(r->net.lora, chance, r->c->seed, epoch, leaf->samples[0].sample);
+    if (r->net.lora == NULL) {
+        return;
     }
+    const dr_lora_batch b = {.module_dropout = r->c->lora->module_dropout,
+                             .seed = r->c->seed,
+                             .epoch = epoch,
+                             .sample = leaf != NULL ? leaf->samples[0].sample : 0};
+    dr_lora_network_draw(r->net.lora, leaf != NULL ? &b : NULL);
 }
 
 static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const dr_leaf *leaf,
@@ -136,12 +143,12 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     r->data_s += dr_now_s() - t0;
     dr_span_end(span, "inputs", "data");
     if (st == DR_OK) {
-        drop_modules(r, r->c->lora != NULL ? r->c->lora->module_dropout : 0.0, leaf, epoch);
+        begin_dropout(r, leaf, epoch);
         st = run_networks(
             r, cx, &in, &captions,
             &(dr_leaf_options){.train_text_encoder = text, .sink = summed_on_host ? NULL : &sink},
             f, &out);
-        drop_modules(r, 0.0, leaf, epoch);
+        begin_dropout(r, NULL, epoch);
     }
     dr_leaf_text_free(&captions);
     st = st == DR_OK ? final.st : st;
@@ -154,7 +161,8 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
     }
     if (st == DR_OK && dump) {
         st = dr_dump_add(r->dump, cx,
-                         &(dr_dump_leaf){&in, &out, host.timesteps, host.loss_weights, host.keys});
+                         &(dr_dump_leaf){&in, &out, host.timesteps, host.loss_weights, host.keys,
+                                         leaf->samples});
     }
     dr_frame_end(cx, f);
     free(host.timesteps);
@@ -298,6 +306,14 @@ static dr_status write_dump(dr_run *r, const dr_step *step, uint32_t epoch, int6
                         .gradients = rank == 0 ? &r->net : NULL});
 }
 
+/* After an update, with --scale_weight_norms; *norms.n_scaled is -1 without. */
+static dr_status limit_norms(dr_run *r, dr_context *cx, bool updated, dr_lora_norms *norms)
+{
+    const double limit = r->c->lora != NULL ? r->c->lora->norm_limit : 0.0;
+    *norms = (dr_lora_norms){.n_scaled = -1};
+    return updated && limit > 0.0 ? dr_lora_limit_norms(&r->net, cx, limit, norms) : DR_OK;
+}
+
 dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t global_step)
 {
     dr_context cx; /* of the optimizer: the networks have another type */
@@ -349,6 +365,8 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
         const dr_step_place place = {step, epoch, global_step, text};
         DR_TRY(dr_run_not_finite(r, &place, loss, norm));
     }
+    dr_lora_norms norms;
+    DR_TRY(limit_norms(r, &cx, good, &norms));
     dr_span_end(span, "update", "optimizer");
     if (dr_precision_scales_loss(r->net.o.precision)) {
         dr_loss_scale_update(&r->loss_scale, good);
@@ -361,6 +379,9 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
                                   .loss = loss,
                                   .lr = dr_optimizer_last_lr(r->optimizer, r->shown_group),
                                   .grad_norm = norm,
+                                  .n_scaled = (double)norms.n_scaled,
+                                  .mean_norm = norms.mean,
+                                  .largest_norm = norms.largest,
                                   .samples = step->n_samples,
                                   .data_s = r->data_s,
                                   .skipped = !good,

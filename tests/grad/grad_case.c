@@ -23,47 +23,101 @@ typedef enum trainable { ALL, NONE, VECTORS, ADAPTERS } trainable;
 
 static const char adapter_name[] = "lora_";
 
-void dr_grad_add_pairs(dr_grad_case *g)
+/* A parameter of the adapter of w. */
+static dr_param *factor(dr_grad_case *g, const dr_param *w, const char *role, dr_param_kind kind,
+                        const int64_t dim[4])
+{
+    return dr_params_add(&g->model.params, kind, kind == DR_PARAM_CONV ? 4 : 2, dim, "%s%s.%s",
+                         adapter_name, role, w->name);
+}
+
+/* The pair of a product of rows times cols, with the window of w. */
+static dr_adapter_pair pair_of(dr_grad_case *g, const dr_param *w, const char *role, int64_t rows,
+                               int64_t cols, bool cores, bool transposed)
 {
     enum { RANK = 2 };
-    dr_params *set = &g->model.params;
-    const size_t n = set->n;
-    for (size_t i = 0; i < n; i++) {
-        dr_param *w = set->at[i];
-        const int64_t *d = w->dim;
-        if (w->kind == DR_PARAM_VECTOR) {
-            continue;
+    char name[3][16];
+    const int64_t *d = w->dim;
+    const bool cored = cores && w->rank == 4 && d[2] > 1;
+    const char *const parts[] = {"up", "down", "core"};
+    for (int i = 0; i < 3; i++) {
+        (void)snprintf(name[i], sizeof name[i], "%s%s", parts[i], role);
+    }
+    dr_adapter_pair pair = {.up_is_transposed = cored && transposed};
+    pair.up = factor(g, w, name[0], DR_PARAM_MATRIX,
+                     pair.up_is_transposed ? DR_DIMS(RANK, rows) : DR_DIMS(rows, RANK));
+    pair.down = cored ? factor(g, w, name[1], DR_PARAM_MATRIX, DR_DIMS(RANK, cols))
+                      : factor(g, w, name[1], w->kind, DR_DIMS(RANK, cols, d[2], d[3]));
+    pair.core =
+        cored ? factor(g, w, name[2], DR_PARAM_CONV, DR_DIMS(RANK, RANK, d[2], d[3])) : NULL;
+    return pair;
+}
+
+static void add_products(dr_grad_case *g, const dr_grad_adapter *how, const dr_param *w,
+                         dr_adapter *a)
+{
+    enum { PARTS = 2 }; /* of outputs and inputs, in LoKr's first matrix */
+    const int64_t *d = w->dim;
+    const bool transposed = a->kind != DR_ADAPTER_FACTORS;
+    if (a->kind != DR_ADAPTER_KRONECKER) {
+        a->pair[0] = pair_of(g, w, "1", d[0], d[1], how->cores, transposed);
+        if (a->kind == DR_ADAPTER_HADAMARD) {
+            a->pair[1] = pair_of(g, w, "2", d[0], d[1], how->cores, transposed);
         }
-        dr_adapter *a = dr_arena_alloc(&g->model.arena, sizeof *a);
-        dr_param **pair[2][2] = {{&a->up, &a->down}, {&a->up2, &a->down2}};
-        a->scale = 0.75F;
-        for (int k = 0; k < 2; k++) {
-            *pair[k][0] = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(d[0], RANK), "%sw%da.%s",
-                                        adapter_name, k + 1, w->name);
-            *pair[k][1] = dr_params_add(set, w->kind, w->rank, DR_DIMS(RANK, d[1], d[2], d[3]),
-                                        "%sw%db.%s", adapter_name, k + 1, w->name);
-        }
-        w->adapter = a;
+        return;
+    }
+    if (how->whole[0]) {
+        a->whole[0] = factor(g, w, "w1", DR_PARAM_MATRIX, DR_DIMS(PARTS, PARTS));
+    } else { /* without a window */
+        a->pair[0].up = factor(g, w, "up1", DR_PARAM_MATRIX, DR_DIMS(PARTS, 1));
+        a->pair[0].down = factor(g, w, "down1", DR_PARAM_MATRIX, DR_DIMS(1, PARTS));
+    }
+    if (how->whole[1]) {
+        a->whole[1] = factor(g, w, "w2", w->kind, DR_DIMS(d[0] / PARTS, d[1] / PARTS, d[2], d[3]));
+    } else {
+        a->pair[1] = pair_of(g, w, "2", d[0] / PARTS, d[1] / PARTS, how->cores, transposed);
     }
 }
 
-void dr_grad_add_adapters(dr_grad_case *g, const char *text)
+/* A frozen weight in w's place: gradients do not go through the magnitude's. */
+static const dr_param *base_of(dr_grad_case *g, const dr_param *w)
 {
-    enum { RANK = 3 };
+    dr_param *base = dr_arena_alloc(&g->model.arena, sizeof *base);
+    double *values = dr_arena_array(&g->model.arena, (size_t)w->n, sizeof *values);
+    const int64_t *d = w->dim;
+    *base = *w;
+    dr_golden_fill(w->name, (size_t)w->n, 0.3, values);
+    base->value =
+        dr_tensor_of(values, DR_F64, w->rank, w->rank == 4 ? DR_DIMS(d[0], d[2], d[3], d[1]) : d);
+    base->master = base->value;
+    return base;
+}
+
+void dr_grad_add_adapters(dr_grad_case *g, const char *text, const dr_grad_adapter *how)
+{
     dr_params *set = &g->model.params;
     const size_t n = set->n;
     for (size_t i = 0; i < n; i++) {
         dr_param *w = set->at[i];
-        const int64_t *d = w->dim;
         if (w->kind == DR_PARAM_VECTOR || strstr(w->name, text) == NULL) {
             continue;
         }
         dr_adapter *a = dr_arena_alloc(&g->model.arena, sizeof *a);
-        a->scale = 0.75F;
-        a->down = dr_params_add(set, w->kind, w->rank, DR_DIMS(RANK, d[1], d[2], d[3]), "%sdown.%s",
-                                adapter_name, w->name);
-        a->up = dr_params_add(set, w->kind, w->rank, DR_DIMS(d[0], RANK, 1, 1), "%sup.%s",
-                              adapter_name, w->name);
+        *a = (dr_adapter){.kind = how->kind, .scale = 0.75F, .dropout = how->dropout};
+        a->dropout.active = true;
+        a->dropout.item = i;
+        add_products(g, how, w, a);
+        if (how->scalar) {
+            a->scalar = dr_params_add(set, DR_PARAM_VECTOR, 1, DR_DIMS(1), "%sscalar.%s",
+                                      adapter_name, w->name);
+        }
+        if (how->magnitude) {
+            a->by_input = how->by_input;
+            a->magnitude =
+                factor(g, w, "magnitude", w->kind,
+                       how->by_input ? DR_DIMS(1, w->dim[1], 1, 1) : DR_DIMS(w->dim[0], 1, 1, 1));
+            a->base = base_of(g, w);
+        }
         w->adapter = a;
     }
 }

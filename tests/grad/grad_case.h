@@ -9,6 +9,7 @@
 #define DR_GRAD_CASE_H
 
 #include "model_case.h"
+#include "nn/adapter.h"
 
 enum { DR_GRAD_MAX_INPUTS = 2 };
 
@@ -44,13 +45,19 @@ struct dr_grad_case {
     double loss; /* of the latest run */
 };
 
+typedef struct dr_grad_adapter { /* zeroed: plain LoRA */
+    dr_adapter_kind kind;
+    bool cores;    /* convolutions with a window */
+    bool whole[2]; /* KRONECKER */
+    bool scalar, magnitude, by_input;
+    dr_adapter_dropout dropout;
+} dr_grad_adapter;
+
 /*
- * For init: an adapter of rank 3 for every weight so far whose name holds the text. Its factors are
- * registered as "lora_down.<name>" and "lora_up.<name>".
+ * For init: an adapter of rank 2 for every weight so far whose name holds the text. Its parameters
+ * are registered as "lora_<role>.<name>". Weights of KRONECKER have even sizes.
  */
-void dr_grad_add_adapters(dr_grad_case *g, const char *text);
-/* An adapter with two pairs of factors (LoHa) of rank 2 for every weight so far. */
-void dr_grad_add_pairs(dr_grad_case *g);
+void dr_grad_add_adapters(dr_grad_case *g, const char *text, const dr_grad_adapter *how);
 
 /* The CMocka test of a block: *state is its dr_grad_block. */
 void dr_grad_check_block(void **state);

@@ -125,32 +125,58 @@ static dr_status transformer_step(dr_context *cx, dr_grad_case *g, dr_tensor *y,
     .input_dim = {{BATCH, HEIGHT, WIDTH, C}, {BATCH, WORDS, D}}, .only_adds = {false, true},       \
     .output_rank = 4, .output_dim = {BATCH, HEIGHT, WIDTH, C}, .checked = 10
 
-/* ---- adapters: LoRA on every weight ------------------------------------------------------------
+/* ---- adapters on every weight ------------------------------------------------------------
  */
 
-static void adapted_resblock_init(dr_grad_case *g)
-{
-    resblock_init(g);
-    dr_grad_add_adapters(g, ".");
-}
+static const dr_grad_adapter lora = {0};
+static const dr_grad_adapter lora_cores = {.cores = true,
+                                           .dropout = {.ranks = 0.4F, .output = 0.3F, .seed = 5}};
+static const dr_grad_adapter lora_dropout = {
+    .dropout = {.elements = 0.3F, .ranks = 0.4F, .by_sample = true, .seed = 7}};
+static const dr_grad_adapter loha = {.kind = DR_ADAPTER_HADAMARD};
+static const dr_grad_adapter loha_cores = {
+    .kind = DR_ADAPTER_HADAMARD, .cores = true, .scalar = true};
+static const dr_grad_adapter lokr = {.kind = DR_ADAPTER_KRONECKER, .whole = {true, true}};
+static const dr_grad_adapter lokr_pairs = {.kind = DR_ADAPTER_KRONECKER};
+static const dr_grad_adapter lokr_cores = {.kind = DR_ADAPTER_KRONECKER,
+                                           .cores = true,
+                                           .whole = {true, false},
+                                           .dropout = {.rows = 0.4F, .seed = 9}};
+static const dr_grad_adapter dora = {.magnitude = true};
+static const dr_grad_adapter dokr = {.kind = DR_ADAPTER_KRONECKER,
+                                     .whole = {true, false},
+                                     .scalar = true,
+                                     .magnitude = true,
+                                     .by_input = true};
 
-static void paired_resblock_init(dr_grad_case *g)
-{
-    resblock_init(g);
-    dr_grad_add_pairs(g);
-}
-
-static void paired_transformer_init(dr_grad_case *g)
-{
-    transformer_init(g);
-    dr_grad_add_pairs(g);
-}
-
-static void adapted_transformer_init(dr_grad_case *g)
-{
-    transformer_init(g);
-    dr_grad_add_adapters(g, ".");
-}
+#define ADAPTED(tag)                                                                               \
+    static void tag##_resblock_init(dr_grad_case *g)                                               \
+    {                                                                                              \
+        resblock_init(g);                                                                          \
+        dr_grad_add_adapters(g, ".", &tag);                                                        \
+    }
+#define ADAPTED_TRANSFORMER(tag)                                                                   \
+    static void tag##_transformer_init(dr_grad_case *g)                                            \
+    {                                                                                              \
+        transformer_init(g);                                                                       \
+        dr_grad_add_adapters(g, ".", &tag);                                                        \
+    }
+ADAPTED(lora)
+ADAPTED_TRANSFORMER(lora)
+ADAPTED(lora_cores)
+ADAPTED(lora_dropout)
+ADAPTED_TRANSFORMER(lora_dropout)
+ADAPTED(loha)
+ADAPTED_TRANSFORMER(loha)
+ADAPTED(loha_cores)
+ADAPTED(lokr)
+ADAPTED_TRANSFORMER(lokr)
+ADAPTED(lokr_pairs)
+ADAPTED(lokr_cores)
+ADAPTED(dora)
+ADAPTED_TRANSFORMER(dora)
+ADAPTED(dokr)
+ADAPTED_TRANSFORMER(dokr)
 
 static void downsampler_init(dr_grad_case *g)
 {
@@ -158,7 +184,7 @@ static void downsampler_init(dr_grad_case *g)
     g->block = dr_arena_alloc(&g->model.arena, sizeof(dr_conv_layer));
     (void)dr_params_begin_segment(set);
     dr_conv_init(g->block, set, "conv", C, D, 3, 2, 1);
-    dr_grad_add_adapters(g, "conv");
+    dr_grad_add_adapters(g, "conv", &lora);
 }
 
 static dr_status downsampler_step(dr_context *cx, dr_grad_case *g, dr_tensor *y, dr_frame f)
@@ -189,12 +215,24 @@ static const dr_grad_block blocks[] = {
     {TRANSFORMER("transformer of SD2", transformer_init, 1, true)},
     {TRANSFORMER("two blocks, SD1", transformer_init, 2, false)},
     {TRANSFORMER("two blocks, SD2", transformer_init, 2, true)},
-    {RESBLOCK_TIME("resblock with adapters", adapted_resblock_init, 12, 8)},
-    {TRANSFORMER("transformer of SD1 with adapters", adapted_transformer_init, 1, false)},
-    {TRANSFORMER("transformer of SD2 with adapters", adapted_transformer_init, 1, true)},
-    {RESBLOCK_TIME("resblock with pairs of factors", paired_resblock_init, 12, 8)},
-    {TRANSFORMER("transformer of SD1 with pairs of factors", paired_transformer_init, 1, false)},
-    {TRANSFORMER("transformer of SD2 with pairs of factors", paired_transformer_init, 1, true)},
+    {RESBLOCK_TIME("resblock with adapters", lora_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer with adapters", lora_transformer_init, 1, false)},
+    {RESBLOCK_TIME("resblock with cores and dropout", lora_cores_resblock_init, 12, 8)},
+    {RESBLOCK_TIME("resblock with dropout as in sd-scripts", lora_dropout_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer with dropout as in sd-scripts", lora_dropout_transformer_init, 1,
+                 false)},
+    {RESBLOCK_TIME("resblock with LoHa", loha_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer with LoHa", loha_transformer_init, 1, true)},
+    {RESBLOCK_TIME("resblock with LoHa with cores", loha_cores_resblock_init, 12, 8)},
+    {RESBLOCK_TIME("resblock with LoKr", lokr_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer with LoKr", lokr_transformer_init, 1, false)},
+    {RESBLOCK_TIME("resblock with LoKr of pairs", lokr_pairs_resblock_init, 12, 8)},
+    {RESBLOCK_TIME("resblock with LoKr with cores, dropout", lokr_cores_resblock_init, 12, 8)},
+    {RESBLOCK_TIME("resblock with DoRA", dora_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer with DoRA", dora_transformer_init, 1, true)},
+    {RESBLOCK_TIME("resblock with LoKr with magnitudes of inputs", dokr_resblock_init, 12, 8)},
+    {TRANSFORMER("transformer with LoKr with magnitudes of inputs", dokr_transformer_init, 1,
+                 false)},
     {DOWNSAMPLER},
 };
 

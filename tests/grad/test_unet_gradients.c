@@ -41,7 +41,7 @@ static void unet_init(dr_grad_case *g)
     DR_CHECK(dr_unet_config_check(&c) == DR_OK, "%s", dr_error_message());
     dr_unet_init(&b->unet, &c, &g->model.params);
     if (k->adapters != NULL) {
-        dr_grad_add_adapters(g, k->adapters);
+        dr_grad_add_adapters(g, k->adapters, &(dr_grad_adapter){0});
     }
     b->train = dr_unet_run_create(&b->unet, (dr_unet_options){.train = true,
                                                               .checkpointing = k->checkpointing,

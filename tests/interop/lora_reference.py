@@ -3,6 +3,8 @@ import math
 
 import torch
 
+import dropout_masks
+
 TEXT_TARGETS = ("CLIPAttention", "CLIPSdpaAttention", "CLIPMLP")
 UNET_TARGETS = ("Transformer2DModel",)
 CONV_TARGETS = ("ResnetBlock2D", "Downsample2D", "Upsample2D")
@@ -44,18 +46,26 @@ class Module:
         return {f"{self.name}.alpha": torch.tensor(self.alpha), f"{self.name}.lora_down.weight": self.down,
                 f"{self.name}.lora_up.weight": self.up}
 
-    def attach(self, model, factors):
-        """Patches the module of that path in model; factors: name of a tensor to its value."""
+    def attach(self, model, factors, dropout=None, batch=None):
+        """Patches the module of that path in model; factors: name of a tensor to its value; dropout: (elements, ranks)."""
         layer = model.get_submodule(self.path)
         down, up = factors[f"{self.name}.lora_down.weight"], factors[f"{self.name}.lora_up.weight"]
         scale, base = self.alpha / self.rank, layer.forward
 
+        def dropped(inner):
+            if batch is None or dropout is None:
+                return inner
+            elements, ranks = dropout
+            if elements:
+                inner = inner * batch.elements(dropout_masks.ELEMENTS, self.name, elements, inner)
+            return inner * batch.ranks(self.name, ranks, inner) if ranks else inner
+
         def forward(x, *args, **kwargs):
             if isinstance(layer, torch.nn.Conv2d):
-                delta = torch.nn.functional.conv2d(x, down, None, layer.stride, layer.padding)
-                delta = torch.nn.functional.conv2d(delta, up)
+                inner = dropped(torch.nn.functional.conv2d(x, down, None, layer.stride, layer.padding))
+                delta = torch.nn.functional.conv2d(inner, up)
             else:
-                delta = x @ down.T @ up.T
+                delta = dropped(x @ down.T) @ up.T
             return base(x, *args, **kwargs) + delta * scale
 
         layer.forward = forward

@@ -16,16 +16,12 @@ products. Each case starts from a LoRA file that this script writes (--network_w
 
 Prints each check with the measured number; ends with "N passed, N failed, N skipped"; exit status 1 on failure.
 """
-import argparse
 import dataclasses
 import hashlib
 import io
 import json
 import os
-import shutil
 import sys
-import tempfile
-import time
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,13 +29,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import diffusers
 import safetensors.torch
 import torch
-import transformers
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextModel
 
+import dropout_masks
 import loss_formulas
 import lora_reference
+import peer_script
 import train_peers
 from step_replay import Dump, gradient_errors, relative, text_states
 from train_peers import Score
@@ -65,23 +62,29 @@ class Case:
     launcher: str = "mpirun"
     batch: int = 2
     clip_skip: int = 1
+    config: str = ""          # a dataset file in place of a folder
     unet_lr: float = 1e-3
     text_lr: float = 5e-4
     plus: tuple = (0.0, 0.0)  # ratio of the U-Net, of the text encoder
     weights: list = None      # of the rate, by block
     seed: int = 1
-    module_dropout: bool = False
+    module_dropout: float = 0.0
+    dropout: tuple = None     # chances of an element, of a rank
+    limits_norms: bool = False  # --scale_weight_norms with the median of the norms that the run starts with
+    norm_limit: float = 0.0
     mixed_alphas: bool = False  # diffusers 0.38 loses those of attention in sd-scripts' names: its own names then
     steps: int = STEPS
 
     def arguments(self, place):
         spec, v_prediction = train_peers.MODELS[self.model]
         a = [f"--pretrained_model_name_or_path={place.models[self.model]}",
-             f"--train_data_dir={place.data[self.data][0]}", "--resolution=64", f"--max_train_steps={self.steps}",
+             *([f"--dataset_config={self.config}"] if self.config else
+               [f"--train_data_dir={place.data[self.data][0]}", "--resolution=64"]), f"--max_train_steps={self.steps}",
              f"--seed={self.seed}", f"--unet_lr={self.unet_lr}", f"--text_encoder_lr={self.text_lr}",
              f"--train_batch_size={self.batch}", "--network_module=networks.lora", f"--network_dim={self.dim}",
              f"--network_alpha={self.alpha}", "--output_name=lora", *self.flags]
         a += ["--network_args", *self.network_args] if self.network_args else []
+        a += [f"--scale_weight_norms={self.norm_limit}"] if self.norm_limit else []
         a += ["--v2"] if spec["v2"] else []
         a += ["--v_parameterization"] if v_prediction else []
         a += [f"--clip_skip={self.clip_skip}"] if self.clip_skip > 1 else []
@@ -98,7 +101,11 @@ CASES = [
          network_args=("conv_dim=2", "conv_alpha=1.5"),
          flags=("--network_train_unet_only", "--gradient_checkpointing"),
          reference=dict(conv_dim=2, conv_alpha=1.5, parts=("unet",))),
-    Case("sd1, module dropout", network_args=("module_dropout=0.4",), module_dropout=True),
+    Case("sd1, module dropout", network_args=("module_dropout=0.4",), module_dropout=0.4),
+    Case("sd1, network and rank dropout, convolutions, checkpointing", dropout=(0.2, 0.3),
+         network_args=("rank_dropout=0.3", "conv_dim=3", "conv_alpha=1.5"), reference=dict(conv_dim=3, conv_alpha=1.5),
+         flags=("--network_dropout=0.2", "--gradient_checkpointing")),
+    Case("sd2 v, norms limited", model="sd2-v", network_args=("conv_dim=2",), reference=dict(conv_dim=2), limits_norms=True),
     Case("sd1 odd, text encoder only, clip skip 2", model="sd1-odd", data="captions", clip_skip=2,
          flags=("--network_train_text_encoder_only",), reference=dict(parts=("te",))),
     Case("sd1 wide, blocks, rates by block, LoRA+, launched ranks", model="sd1-wide", ranks=2, launcher="launch",
@@ -108,7 +115,7 @@ CASES = [
                        "block_alphas=" + ",".join(map(str, BLOCK_ALPHAS))),
          reference=dict(block_dims=BLOCK_DIMS, block_alphas=BLOCK_ALPHAS, weights=DOWN_WEIGHTS + [1.0] * 13)),
     Case("sd2 wide, up blocks only, frozen text part", model="sd2-wide", text_lr=0.0,
-         network_args=("exclude_patterns=['down_blocks', 'mid_block', 'text_model.*mlp']",),
+         network_args=("exclude_patterns=['down_blocks.*', 'mid_block.*', 'text_model.*mlp.*', 'up_blocks']",),
          reference=dict(exclude=lambda p: p.startswith(("down_blocks", "mid_block")) or "mlp" in p)),
 ]
 
@@ -123,6 +130,7 @@ class Replay:
     """The LoRA of the run so far: AdamW in f32, fed with the dumped gradients."""
 
     n_left_out = 0  # modules that the computed steps dropped
+    n_limited = 0   # modules that --scale_weight_norms scaled, in all steps
 
     def __init__(self, place, case):
         self.case = case
@@ -157,13 +165,21 @@ class Replay:
                 self.case.unet_lr * weight, self.case.plus[0])
         return groups
 
+    def as_saved(self, factors):
+        """What a file holds of the factors."""
+        return factors
+
+    def judged(self, grads):
+        """The gradients whose errors are judged one by one."""
+        return grads
+
     def trained(self):
         """Names of the factors in a group."""
         ids = {id(p) for g in self.optimizer.param_groups for p in g["params"]}
         return {k for k, p in self.factors.items() if id(p) in ids}
 
-    def models(self, dtype, factors, left_out=()):
-        """Copies of the networks in dtype with the LoRA on them."""
+    def models(self, dtype, factors, batch=None):
+        """Copies of the networks in dtype with the LoRA on them; batch: the dropout masks of one of training."""
         unet = UNet2DConditionModel.from_config(self.bases[0].config).to(dtype)
         unet.load_state_dict(self.bases[0].state_dict())
         text_encoder = CLIPTextModel(self.bases[1].config).to(dtype)
@@ -171,19 +187,27 @@ class Replay:
         for model, modules in ((unet, self.network.unet), (text_encoder, self.network.text)):
             model.requires_grad_(False)
             for m in modules:
-                if m.name not in left_out:
-                    m.attach(model, factors)
+                if batch is None or not self.left_out(batch, m):
+                    m.attach(model, factors, self.case.dropout, batch)
         return unet, text_encoder
+
+    def left_out(self, batch, m):
+        out = batch.numbers(dropout_masks.MODULE, m.name, 1).item() < self.case.module_dropout
+        self.n_left_out += out
+        return out
+
+    def batch_of(self, dump, first):
+        """The masks of the leaf that begins with the dump's sample number `first`."""
+        return dropout_masks.Batch(self.case.seed, int(dump.meta["epoch"]), dump.samples[first])
 
     def compute(self, dump):
         """The step in f64: ({what: relative error}, {name: gradient})."""
         factors = {k: v.detach().double().requires_grad_(True) for k, v in self.factors.items()}
-        left_out = [m.name for m in self.network.modules() if self.case.module_dropout and not any(
-            dump.grads[f"{m.name}.lora_{side}.weight"].any() for side in ("down", "up"))]
-        self.n_left_out += len(left_out)
-        unet, text_encoder = self.models(torch.float64, factors, left_out)
+        first = 0
         errors, total = {}, 0.0
         for g in dump.groups:
+            unet, text_encoder = self.models(torch.float64, factors, self.batch_of(dump, first))
+            first += len(g["timesteps"])
             states = text_states(text_encoder, g["input_ids"], self.case.clip_skip)
             pred = unet(g["noisy_latents"].double(), g["timesteps"], states).sample
             loss = loss_formulas.loss("l2", pred - g["target"].double(), g["timesteps"]).mean((1, 2, 3))
@@ -206,6 +230,26 @@ class Replay:
             p.grad = None if given is None else given.clone()
         torch.nn.utils.clip_grad_norm_([p for p in self.factors.values() if p.grad is not None], 1.0)
         self.optimizer.step()
+        if self.case.norm_limit:
+            self.limit_norms()
+
+    def norms(self):
+        return [self.norm_of(m) for m in self.network.modules()]
+
+    def norm_of(self, m):
+        """Of the difference of a module."""
+        up, down = (self.factors[f"{m.name}.lora_{side}.weight"].detach().double().flatten(1) for side in ("up", "down"))
+        return (up @ down).norm().item() * m.alpha / m.rank
+
+    @torch.no_grad()
+    def limit_norms(self):
+        """sd-scripts' apply_max_norm_regularization."""
+        for m in self.network.modules():
+            norm = max(self.norm_of(m), self.case.norm_limit / 2)
+            ratio = min(norm, self.case.norm_limit) / norm
+            self.n_limited += ratio != 1
+            for side in ("up", "down"):
+                self.factors[f"{m.name}.lora_{side}.weight"] *= ratio**0.5
 
 
 # ---- the steps -----------------------------------------------------------------------------------
@@ -219,7 +263,7 @@ def check_steps(score, replay, dumps):
                 worst[key] = max(worst.get(key, 0.0), value)
             extra = {k for k, v in dump.grads.items() if k not in grads and v.any()}
             names_good = names_good and not extra and grads.keys() <= dump.grads.keys()
-            step_errors, _, step_noise = gradient_errors(dump.grads, grads)
+            step_errors, _, step_noise = gradient_errors(replay.judged(dump.grads), replay.judged(grads))
             noise = max(noise, step_noise)
             grad_errors += [(e, f"{name}, step {step}") for e, name in step_errors]
         replay.advance(dump)
@@ -228,21 +272,25 @@ def check_steps(score, replay, dumps):
     grad_errors.sort(reverse=True)
     listed = "".join(f"\n           {e:.2e} {name}" for e, name in grad_errors[:3])
     score.check("gradients are there for exactly the trained factors", names_good)
-    if replay.case.module_dropout:  # those whose gradients are all zero: without them the networks agree
+    if replay.case.module_dropout:
         share = replay.n_left_out / (len(COMPUTED) * len(replay.network.modules()))
         score.check("0.4 of the modules are left out of a batch", 0.25 < share < 0.55, f"{share:.2f}")
+    if replay.case.norm_limit:
+        score.check("modules were scaled down, others not",
+                    0 < replay.n_limited < len(dumps) * len(replay.network.modules()), str(replay.n_limited))
     score.at_most(f"worst of {len(grad_errors)} gradients", grad_errors[0][0], GRADIENT_LIMIT, listed)
     score.at_most("gradients that are zero, of the whole norm", noise, 1e-6)
 
 
 def check_weights(score, replay, saved):
     for prefix in ("lora_te_", "lora_unet_"):
-        names = [k for k in replay.factors if k.startswith(prefix)]
+        last, first = replay.as_saved(replay.factors), replay.as_saved(replay.initial)
+        names = [k for k in last if k.startswith(prefix)]
         if not names:
             continue
         got = torch.cat([saved[k].double().flatten() for k in names])
-        want = torch.cat([replay.factors[k].detach().double().flatten() for k in names])
-        before = torch.cat([replay.initial[k].double().flatten() for k in names])
+        want = torch.cat([last[k].detach().double().flatten() for k in names])
+        before = torch.cat([first[k].double().flatten() for k in names])
         update = (want - before).norm().item()
         if update == 0.0:
             score.check(f"{prefix}* are the values of the file it started from", torch.equal(got, before))
@@ -301,8 +349,15 @@ def check_diffusers(score, place, replay, path, dump, saved, limit=OUTPUT_LIMIT)
     score.at_most("text states of diffusers with the file", relative(got_states, states), limit)
 
 
+def choose_limit(replay):
+    if replay.case.limits_norms:
+        norms = sorted(replay.norms())
+        replay.case.norm_limit = round(norms[len(norms) // 2], 6)
+
+
 def run_case(score, place, case):
     replay = Replay(place, case)
+    choose_limit(replay)
     start = os.path.join(place.folder, f"start-{case.seed}.safetensors")
     safetensors.torch.save_file(replay.network.state(), start)
     out, dump_folder = place.train(case.name, case, (f"--network_weights={start}",))
@@ -410,6 +465,75 @@ def check_metadata(score, place):
         "ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args"})
 
 
+def check_datasets(score, place):
+    """ss_datasets and what goes with it, as train_network.py builds it from the datasets of a file."""
+    train, reg = ([os.path.join(folder, name) for name in sorted(os.listdir(folder))][0] for folder in place.data["reg"])
+    config = os.path.join(place.folder, "datasets.toml")
+    with open(config, "w", encoding="utf-8") as f:
+        f.write(f"""
+[general]
+shuffle_caption = true
+[[datasets]]
+resolution = 64
+batch_size = 2
+[[datasets.subsets]]
+image_dir = "{train}"
+class_tokens = "sks dog, New"
+num_repeats = 2
+caption_prefix = "a"
+resize_interpolation = "area"
+[[datasets.subsets]]
+image_dir = "{reg}"
+class_tokens = "dog"
+is_reg = true
+[[datasets]]
+resolution = [128, 64]
+batch_size = 1
+enable_bucket = true
+min_bucket_reso = 64
+max_bucket_reso = 128
+[[datasets.subsets]]
+image_dir = "{train}"
+class_tokens = "other"
+keep_tokens = 1
+keep_tokens_separator = "|||"
+secondary_separator = ";"
+enable_wildcard = true
+caption_suffix = "z"
+""")
+    out, _ = place.train("datasets", Case("datasets", seed=52, steps=1, config=config))
+    _, got = open_file(os.path.join(out, "lora.safetensors"))
+    name, reg_name = os.path.basename(train), os.path.basename(reg)
+    subset = {"img_count": 3, "num_repeats": 1, "color_aug": False, "flip_aug": False, "random_crop": False,
+              "shuffle_caption": True, "keep_tokens": 0, "keep_tokens_separator": "", "secondary_separator": None,
+              "enable_wildcard": False, "caption_prefix": None, "caption_suffix": None, "resize_interpolation": None,
+              "image_dir": name, "is_reg": False}
+    want = [
+        {"is_dreambooth": True, "batch_size_per_device": 2, "num_train_images": 6, "num_reg_images": 4,
+         "resolution": [64, 64], "enable_bucket": False, "min_bucket_reso": None, "max_bucket_reso": None,
+         "tag_frequency": {name: {"sks dog": 3, "new": 3}, reg_name: {"dog": 4}}, "bucket_info": None,
+         "resize_interpolation": "area",
+         "subsets": [{**subset, "num_repeats": 2, "caption_prefix": "a", "resize_interpolation": "area",
+                      "class_tokens": "sks dog, New"},
+                     {**subset, "img_count": 4, "image_dir": reg_name, "class_tokens": "dog", "is_reg": True}]},
+        {"is_dreambooth": True, "batch_size_per_device": 1, "num_train_images": 3, "num_reg_images": 0,
+         "resolution": [128, 64], "enable_bucket": True, "min_bucket_reso": 64, "max_bucket_reso": 128,
+         "tag_frequency": {name: {"other": 3}}, "resize_interpolation": None,
+         "subsets": [{**subset, "keep_tokens": 1, "keep_tokens_separator": "|||", "secondary_separator": ";",
+                      "enable_wildcard": True, "caption_suffix": "z", "class_tokens": "other"}]}]
+    datasets = json.loads(got["ss_datasets"])
+    info = datasets[1].pop("bucket_info")
+    score.check("ss_datasets: keys and values of train_network.py", datasets == want, str(
+        [{k: (a.get(k), b.get(k)) for k in a.keys() | b.keys() if a.get(k) != b.get(k)} for a, b in zip(datasets, want)]))
+    score.check("its bucket_info", sum(b["count"] for b in info["buckets"].values()) == 3, str(info)[:80])
+    score.check("ss_dataset_dirs: without regularisation, repeated names numbered", json.loads(got["ss_dataset_dirs"]) == {
+        name: {"n_repeats": 2, "img_count": 3}, f"{name} (2)": {"n_repeats": 1, "img_count": 3}}, got["ss_dataset_dirs"])
+    score.check("ss_tag_frequency: a name counts once", json.loads(got["ss_tag_frequency"]) == want[0]["tag_frequency"],
+                got["ss_tag_frequency"])
+    folders = {"ss_resolution", "ss_batch_size_per_device", "ss_bucket_info", "ss_reg_dataset_dirs", "ss_keep_tokens"}
+    score.check("and none of the keys of folders", not folders & got.keys(), str(folders & got.keys()))
+
+
 def check_base_weights(score, place):
     """A LoRA merged into the model first, half of it; the run itself starts from another one."""
     case = Case("base weights", model="sd1-wide", seed=61, steps=2)
@@ -468,8 +592,8 @@ def check_start(score, place):
 
 
 def check_laws(score, place):
-    base = Case("laws", data="shapes", seed=41, steps=4, network_args=("module_dropout=0.3",),
-                flags=("--shuffle_caption", "--virtual_shards=4"))
+    base = Case("laws", data="shapes", seed=41, steps=4, network_args=("module_dropout=0.3", "rank_dropout=0.2"),
+                flags=("--shuffle_caption", "--virtual_shards=4", "--network_dropout=0.1", "--scale_weight_norms=0.01"))
 
     def result(name, extra=(), ranks=None):
         out, _ = place.train(name, base, extra, ranks)
@@ -496,42 +620,18 @@ class Place(train_peers.Place):
         return [word.replace("train_db", self.PROGRAM) for word in super().command(ranks, launcher)]
 
 
-def run_all(score, place, only):
-    def wanted(name):
-        return only is None or only in name
-
-    for seed, case in enumerate(CASES, 1):
-        case.seed = seed
-        if wanted(case.name):
-            with score.section(case.name):
-                run_case(score, place, case)
-    for name, check in (("forms", check_forms), ("start", check_start), ("metadata", check_metadata),
-                        ("base weights", check_base_weights), ("initial", check_initial), ("laws", check_laws)):
-        if wanted(name):
-            with score.section(name):
-                check(score, place)
-
-
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("build")
-    parser.add_argument("--only", help="cases whose name holds this text; also forms, start, metadata, base weights, initial, laws")
-    parser.add_argument("--keep", help="folder for models, pictures and results, kept")
-    args = parser.parse_args()
-    torch.set_num_threads(2)
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    diffusers.logging.disable_progress_bar()
-    score, start = Score(), time.monotonic()
-    folder = args.keep or tempfile.mkdtemp(prefix="dreamrun-lora-")
-    try:
-        run_all(score, Place(os.path.abspath(args.build), folder), args.only)
-    finally:
-        if args.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{time.monotonic() - start:.0f} s")
-    print(f"{score.passed} passed, {score.failed} failed, {score.skipped} skipped")
-    return 1 if score.failed else 0
+    score = Score()
+
+    def body(build, folder, wanted):
+        for seed, case in enumerate(CASES, 1):
+            case.seed = seed
+        checks = [(c.name, lambda s, p, c=c: run_case(s, p, c)) for c in CASES]
+        checks += [("forms", check_forms), ("start", check_start), ("metadata", check_metadata), ("datasets", check_datasets),
+                   ("base weights", check_base_weights), ("initial", check_initial), ("laws", check_laws)]
+        peer_script.run_sections(score, Place(build, folder), checks, wanted)
+
+    return peer_script.run(score, "lora", "forms, start, metadata, datasets, base weights, initial, laws", body)
 
 
 if __name__ == "__main__":

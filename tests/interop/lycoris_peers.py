@@ -3,8 +3,8 @@
 
     lycoris_peers.py BUILD_DIR [--only NAME] [--keep FOLDER]
 
-The peer's modules are those that lycoris.kohya.create_network makes over diffusers' and transformers' models; their
-differences come from lycoris.functional, in f64.
+The peer's modules are those that lycoris.kohya.create_network makes over diffusers' and transformers' models; they run
+themselves, in f64, with the run's factors. Their random numbers in training are the run's (dropout_masks.py).
 
 - module names, shapes and alphas of the saved file are those of the peer's state_dict; lycoris-lora loads the file
 - losses, predictions, the gradient of every factor (f64), ten steps of AdamW
@@ -12,31 +12,31 @@ differences come from lycoris.functional, in f64.
 
 Prints each check with the measured number; ends with "N passed, N failed, N skipped"; exit status 1 on failure.
 """
-import argparse
 import contextlib
 import dataclasses
 import io
 import os
-import shutil
 import sys
-import tempfile
-import time
+import unittest.mock
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import diffusers
 import safetensors.torch
 import torch
-import transformers
+from diffusers import UNet2DConditionModel
 from lycoris import kohya
-from lycoris.functional import locon, loha
+from lycoris.logging import logger
+from transformers import CLIPTextModel
 
+import dropout_masks
 import lora_train_peers
-from lora_train_peers import Place, base_models, check_file, check_steps, check_weights, open_file
+import peer_script
+from lora_train_peers import Place, base_models, check_file, check_steps, check_weights, choose_limit, open_file
 from step_replay import Dump, relative, text_states
 from train_peers import Score
 
+logger.setLevel("ERROR")
 # 4.1.3 targets the layers of the time embedding by class and by name, and then stops at the second
 for preset in ("full", "full-lin", "unet-only"):
     kohya.PRESET[preset]["unet_target_module"] = [
@@ -54,48 +54,65 @@ class Case(lora_train_peers.Case):
 
 
 class Module:
-    """One adapter of lycoris-lora; factors are the tensors of its state_dict but for alpha."""
+    """One adapter of lycoris-lora, by what its file holds."""
 
     def __init__(self, lora, path):
-        self.name, self.path, self.scale = lora.lora_name, path, lora.scale
+        self.name, self.path = lora.lora_name, path
         self.tensors = {k: v.detach().clone() for k, v in lora.state_dict().items()}
 
     def start(self, generator):
         for key, value in self.tensors.items():
-            if key != "alpha":
+            if key == "dora_scale":
+                self.tensors[key] = value * (1 + 0.1 * torch.randn(value.shape, generator=generator))
+            elif key != "alpha":
                 small = 0.02 if "lora_up" in key else 0.3
                 self.tensors[key] = torch.randn(value.shape, generator=generator) * small
 
     def state(self):
         return {f"{self.name}.{k}": v for k, v in self.tensors.items()}
 
-    def attach(self, model, factors):
-        layer = model.get_submodule(self.path)
-        base = layer.forward
-        w = {k: factors[f"{self.name}.{k}"] for k in self.tensors if k != "alpha"}
 
-        def forward(x, *args, **kwargs):
-            if "hada_w1_a" in w:
-                gamma = torch.tensor(self.scale, dtype=x.dtype)
-                delta = loha.diff_weight(w["hada_w1_b"], w["hada_w1_a"], w["hada_w2_b"], w["hada_w2_a"], None, None,
-                                         gamma=gamma, backend="torch")
-            else:
-                delta = locon.diff_weight(w["lora_down.weight"], w["lora_up.weight"], None, gamma=self.scale,
-                                          backend="torch")
-            delta = delta.reshape(layer.weight.shape)
-            if isinstance(layer, torch.nn.Conv2d):
-                more = torch.nn.functional.conv2d(x, delta, None, layer.stride, layer.padding)
-            else:
-                more = x @ delta.T
-            return base(x, *args, **kwargs) + more
+def create(unet, text_encoder, case):
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        return kohya.create_network(1.0, case.dim, case.alpha, None, text_encoder, unet, **case.settings)
 
-        layer.forward = forward
+
+def run_with(lora, factors, batch):
+    """The forward of lycoris-lora's module with other parameters, and in a batch with dropout's numbers of the program."""
+    lora.train(batch is not None)
+
+    def rand(n, **kwargs):
+        if n == 1 and lora.module_dropout:
+            return batch.numbers(dropout_masks.MODULE, lora.lora_name, 1)
+        bypass = lora.bypass_mode and hasattr(lora, "lora_up")
+        return batch.numbers(dropout_masks.RANKS if bypass else dropout_masks.ROWS, lora.lora_name, n)
+
+    def drop(x):
+        chance = lora_chance if batch is not None else 0.0
+        return x * batch.elements(dropout_masks.OUTPUT, lora.lora_name, chance, x) if chance else x
+
+    # nn.Dropout of what is added; both are modules of their own names in locon and the others
+    lora_chance = lora.drop.p if isinstance(lora.drop, torch.nn.Dropout) else 0.0
+    lora.drop = Call(drop)
+    if isinstance(lora.dropout, torch.nn.Module):
+        lora.dropout = Call(drop)
+
+    def forward(x, *args, **kwargs):
+        with unittest.mock.patch("torch.rand", rand):
+            return torch.func.functional_call(lora, factors, (x,))
+
+    return forward
+
+
+class Call(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
 
 
 class Network:
     def __init__(self, unet, text_encoder, case):
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            net = kohya.create_network(1.0, case.dim, case.alpha, None, text_encoder, unet, **case.settings)
+        net = create(unet, text_encoder, case)
         paths = [{id(m): name for name, m in model.named_modules()} for model in (text_encoder, unet)]
         self.text = [Module(lora, paths[0][id(lora.org_module[0])]) for lora in net.text_encoder_loras]
         self.unet = [Module(lora, paths[1][id(lora.org_module[0])]) for lora in net.unet_loras]
@@ -117,6 +134,11 @@ class Replay(lora_train_peers.Replay):
             m.start(generator)
         self.factors = {k: torch.nn.Parameter(v.clone()) for k, v in self.network.state().items()
                         if not k.endswith(".alpha")}
+        if case.settings.get("use_scalar"):  # in a file they are in the factors
+            self.factors.update({f"{m.name}.scalar": torch.nn.Parameter(torch.ones(())) for m in self.network.modules()})
+        self.fixed = {}  # scalars that are not trained
+        if case.limits_norms and not case.settings.get("use_scalar"):
+            self.fixed = {m.name: torch.ones(()) for m in self.network.modules()}
         self.initial = {k: v.detach().clone() for k, v in self.factors.items()}
         self.optimizer = torch.optim.AdamW(self.groups(), betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
 
@@ -126,31 +148,102 @@ class Replay(lora_train_peers.Replay):
         for modules, lr, ratio in ((self.network.text, self.case.text_lr, self.case.plus[1]),
                                    (self.network.unet, self.case.unet_lr, self.case.plus[0])):
             for side in (False, True):
-                params = [self.factors[k] for m in modules for k in m.state()
-                          if not k.endswith(".alpha") and (bool(ratio) and "lora_up" in k) == side]
+                names = {m.name for m in modules}
+                params = [p for k, p in self.factors.items()
+                          if k.partition(".")[0] in names and (bool(ratio) and "lora_up" in k) == side]
                 if params:
                     groups.append({"params": params, "lr": lr * ratio if side else lr})
         return groups
 
+    def as_saved(self, factors):
+        scalars = {k.partition(".")[0]: v for k, v in factors.items() if k.endswith(".scalar")}
+        scalars.update(self.fixed if factors is self.factors else {})
+        ends = ("lora_up.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a")
+        return {k: v * scalars.get(k.partition(".")[0], 1.0) if k.endswith(ends) else v
+                for k, v in factors.items() if not k.endswith(".scalar")}
+
+    def peer(self):
+        """lycoris-lora's modules with the factors of the run."""
+        net = create(*self.bases, self.case)
+        with torch.no_grad():
+            for lora in net.unet_loras + net.text_encoder_loras:
+                for k, v in lora.named_parameters():
+                    v.copy_(self.factors[f"{lora.lora_name}.{k}"])
+                if lora.lora_name in self.fixed:
+                    lora.scalar.copy_(self.fixed[lora.lora_name])
+        return {lora.lora_name: lora for lora in net.eval().unet_loras + net.text_encoder_loras}
+
+    def norms(self):
+        return [max(lora.apply_max_norm(1e9)[1].item(), 0.0) for lora in self.peer().values()]
+
+    @torch.no_grad()
+    def limit_norms(self):
+        for name, lora in self.peer().items():
+            self.n_limited += bool(lora.apply_max_norm(self.case.norm_limit)[0])
+            for k, v in lora.named_parameters():
+                self.factors[f"{name}.{k}"].copy_(v)
+            if name in self.fixed:
+                self.fixed[name] = lora.scalar.clone()
+
+    def judged(self, grads):
+        """All scalars as one: a single number may be next to nothing, which f32 cannot tell to four digits."""
+        scalars = [v.double().reshape(1) for k, v in sorted(grads.items()) if k.endswith(".scalar")]
+        others = {k: v for k, v in grads.items() if not k.endswith(".scalar")}
+        return {**others, "scalars": torch.cat(scalars)} if scalars else others
+
+    def models(self, dtype, factors, batch=None):
+        unet = UNet2DConditionModel.from_config(self.bases[0].config).to(dtype)
+        unet.load_state_dict(self.bases[0].state_dict())
+        text_encoder = CLIPTextModel(self.bases[1].config).to(dtype)
+        text_encoder.load_state_dict(self.bases[1].state_dict())
+        net = create(unet, text_encoder, self.case).to(dtype)
+        factors_of_run = batch is not None  # else a file's, which holds the scalars
+        for model in (unet, text_encoder):
+            model.requires_grad_(False)
+        for lora in net.unet_loras + net.text_encoder_loras:
+            prefix = lora.lora_name + "."
+            own = {k[len(prefix):]: v for k, v in factors.items() if k.startswith(prefix) and not k.endswith(".alpha")}
+            if lora.lora_name in self.fixed and factors_of_run:
+                own["scalar"] = self.fixed[lora.lora_name].to(dtype)
+            elif self.case.settings.get("use_scalar"):
+                own.setdefault("scalar", torch.ones((), dtype=dtype))
+            lora.org_module[0].forward = run_with(lora, own, batch)
+        self.kept = net  # the modules know their layers, not the other way round
+        return unet, text_encoder
+
 
 CASES = [
     Case("lora, attn-mlp", settings=dict(algo="lora", preset="attn-mlp"), dim=3, alpha=2.0),
-    Case("locon, full, LoRA+", model="sd2-v", settings=dict(algo="locon", conv_dim=2, conv_alpha=1, loraplus_lr_ratio=4),
-         plus=(4.0, 4.0), dim=3, alpha=3.0),
+    Case("locon, full, LoRA+, rs_lora, module dropout", model="sd2-v", plus=(4.0, 4.0), dim=3, alpha=3.0,
+         settings=dict(algo="locon", conv_dim=2, conv_alpha=1, loraplus_lr_ratio=4, rs_lora=True, module_dropout=0.3)),
+    Case("locon with cores, scalars, bypassed with dropout", model="sd1-odd", dim=3, alpha=2.0,
+         settings=dict(algo="locon", use_tucker=True, use_scalar=True, bypass_mode=True, dropout=0.2, rank_dropout=0.3)),
+    Case("dora, full, rank dropout", model="sd1-odd", dim=3, alpha=2.0,
+         settings=dict(algo="lora", dora_wd=True, rank_dropout=0.25), flags=("--gradient_checkpointing",)),
+    Case("locon, norms limited", dim=3, alpha=2.0, settings=dict(algo="locon"), limits_norms=True),
+    Case("lokr, norms limited", dim=2, alpha=2.0, settings=dict(algo="lokr", decompose_both=True), limits_norms=True),
     Case("loha, full, two ranks", model="sd1-odd", ranks=2, settings=dict(algo="loha", conv_dim=3, conv_alpha=1.5), dim=2,
          alpha=1.0, flags=("--gradient_checkpointing",)),
-    Case("loha, full-lin", model="sd1-wide", settings=dict(algo="loha", preset="full-lin"), dim=2, alpha=4.0),
-    Case("loha, unet-convblock-only", model="sd2-v", dim=2, alpha=1.0,
-         settings=dict(algo="loha", preset="unet-convblock-only")),
+    Case("loha, full-lin, dora of inputs", model="sd1-wide", dim=2, alpha=4.0,
+         settings=dict(algo="loha", preset="full-lin", dora_wd=True, wd_on_output=False)),
+    Case("loha with cores, scalars, rank dropout", model="sd2-v", dim=2, alpha=1.0,
+         settings=dict(algo="loha", preset="unet-convblock-only", use_tucker=True, use_scalar=True, rank_dropout=0.3)),
+    Case("lokr", model="sd1-odd", dim=2, alpha=1.5, settings=dict(algo="lokr")),
+    Case("lokr, factor, both decomposed, bypassed with dropout", model="sd1-odd", dim=2, alpha=3.0,
+         settings=dict(algo="lokr", factor=8, decompose_both=True, bypass_mode=True, dropout=0.2)),
+    Case("lokr, whole, unbalanced, dora of inputs, scalars", dim=2, alpha=1.0,
+         settings=dict(algo="lokr", full_matrix=True, unbalanced_factorization=True, dora_wd=True, wd_on_output=False,
+                       use_scalar=True)),
+    Case("lokr with cores, dora, rank dropout", model="sd2-v", dim=2, alpha=1.0,
+         settings=dict(algo="lokr", use_tucker=True, dora_wd=True, rank_dropout=0.3)),
 ]
 
 
 def check_loads(score, replay, path, dump):
     """lycoris-lora takes the file, and computes with it what the peer computes."""
     unet, text_encoder = base_models(score.place, replay.case)
+    net = create(unet, text_encoder, replay.case)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        net = kohya.create_network(1.0, replay.case.dim, replay.case.alpha, None, text_encoder, unet,
-                                   **replay.case.settings)
         net.load_weights(path)
         net.apply_to(text_encoder, unet, True, True)
     net.eval()
@@ -168,6 +261,7 @@ def check_loads(score, replay, path, dump):
 
 def run_case(score, place, case):
     replay = Replay(place, case)
+    choose_limit(replay)
     start = os.path.join(place.folder, f"lycoris-{case.seed}.safetensors")
     safetensors.torch.save_file({k: v.contiguous() for k, v in replay.network.state().items()}, start)
     out, dump_folder = place.train(case.name, case, (f"--network_weights={start}",))
@@ -180,6 +274,27 @@ def run_case(score, place, case):
     check_weights(score, replay, check_file(score, replay, path))
     score.place = place
     check_loads(score, replay, path, dumps[-1])
+
+
+def check_mixed(score, place):
+    """16 bits: differences are formed in F32 from the masters, so the gradient is about as good as a plain LoRA's."""
+    forms = {"lora": dict(algo="lora"), "loha, dora": dict(algo="loha", dora_wd=True),
+             "lokr, cores, scalars": dict(algo="lokr", use_tucker=True, use_scalar=True, factor=8)}
+    for flag in ("--mixed_precision=bf16", "--mixed_precision=fp16", "--full_bf16"):
+        flags = (flag,) if "mixed" in flag else ("--mixed_precision=bf16", flag)
+        yardstick = 0.0
+        for name, settings in forms.items():
+            case = Case(f"mixed {name}", model="sd1-odd", dim=2, alpha=2.0, seed=61, steps=2, settings=settings, flags=flags)
+            replay = Replay(place, case)
+            start = os.path.join(place.folder, "mixed.safetensors")
+            safetensors.torch.save_file({k: v.contiguous() for k, v in replay.network.state().items()}, start)
+            _, dump_folder = place.train(f"mixed {flag} {name}", case, (f"--network_weights={start}",))
+            dump = Dump(dump_folder, 1)
+            _, grads = replay.compute(dump)
+            got = torch.cat([dump.grads[k].double().flatten() for k in grads])
+            error = relative(got, torch.cat([v.flatten() for v in grads.values()]))
+            score.at_most(f"{flag} {name}: the gradient", error, 3 * yardstick if yardstick else 0.1)
+            yardstick = yardstick or error
 
 
 def check_start(score, place):
@@ -199,8 +314,8 @@ def check_start(score, place):
 
 
 def check_laws(score, place):
-    base = Case("laws", data="shapes", seed=41, steps=4, flags=("--shuffle_caption", "--virtual_shards=4"),
-                settings=dict(algo="loha"))
+    base = Case("laws", data="shapes", seed=41, steps=4, flags=("--shuffle_caption", "--virtual_shards=4", "--scale_weight_norms=0.05"),
+                settings=dict(algo="loha", dora_wd=True, rank_dropout=0.2, module_dropout=0.1))
 
     def result(name, extra=(), ranks=None, case=base):
         out, _ = place.train(name, case, extra, ranks)
@@ -217,33 +332,17 @@ def check_laws(score, place):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("build")
-    parser.add_argument("--only", help="cases whose name holds this text; also start, laws")
-    parser.add_argument("--keep", help="folder for models, pictures and results, kept")
-    args = parser.parse_args()
-    torch.set_num_threads(2)
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    diffusers.logging.disable_progress_bar()
-    score, start = Score(), time.monotonic()
-    folder = args.keep or tempfile.mkdtemp(prefix="dreamrun-lycoris-")
-    checks = [(c.name, lambda s, p, c=c: run_case(s, p, c)) for c in CASES]
-    checks += [("start", check_start), ("laws", check_laws)]
-    for seed, case in enumerate(CASES, 1):
-        case.seed = seed
-    try:
-        place = Place(os.path.abspath(args.build), folder)
-        for name, check in checks:
-            if args.only is None or args.only in name:
-                with score.section(name):
-                    check(score, place)
-    finally:
-        if args.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{time.monotonic() - start:.0f} s")
-    print(f"{score.passed} passed, {score.failed} failed, {score.skipped} skipped")
-    return 1 if score.failed else 0
+    score = Score()
+
+    def body(build, folder, wanted):
+        for seed, case in enumerate(CASES, 1):
+            case.seed = seed
+        checks = [(c.name, lambda s, p, c=c: run_case(s, p, c)) for c in CASES]
+        peer_script.run_sections(score, Place(build, folder), checks + [("mixed", check_mixed), ("start", check_start),
+                                                       ("laws", check_laws)],
+                                 wanted)
+
+    return peer_script.run(score, "lycoris", "mixed, start, laws", body)
 
 
 if __name__ == "__main__":

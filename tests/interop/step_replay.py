@@ -25,13 +25,14 @@ class Dump:
 
     def __init__(self, folder, step):
         files = sorted(glob.glob(os.path.join(folder, f"step-{step:06d}-rank*.safetensors")))
-        self.n_files, self.groups, self.keys, self.grads = len(files), [], [], {}
+        self.n_files, self.groups, self.keys, self.samples, self.grads = len(files), [], [], [], {}
         for rank, path in enumerate(files):
             with safe_open(path, "pt") as f:
                 meta = f.metadata()
                 tensors = {k: f.get_tensor(k) for k in f.keys()}
             self.meta = meta if rank == 0 else self.meta
             self.keys += json.loads(meta["image_keys"])
+            self.samples += json.loads(meta["samples"])
             self.grads.update({k[5:]: v for k, v in tensors.items() if k.startswith("grad.")})
             self.groups += split_leaves(tensors)
 

@@ -17,17 +17,13 @@ $DR_SHARED/dreambooth (drawn pictures where that is missing). Each case runs tra
 And: 1, 2 and 4 ranks, accumulation and checkpointing end in the same bytes; h5py reads the latent cache.
 Prints each check with the measured number; ends with "N passed, N failed, N skipped"; exit status 1 on failure.
 """
-import argparse
 import contextlib
 import dataclasses
 import filecmp
 import glob
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 
@@ -38,12 +34,12 @@ import h5py
 import numpy as np
 import PIL.Image
 import torch
-import diffusers
 import transformers
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 import loss_formulas
+import peer_script
 import photo_folders
 import tiny_models
 import weighted_captions
@@ -562,33 +558,7 @@ def check_cache(score, place):
     score.check("and ends in the same bytes", same_files(out, two))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("build")
-    parser.add_argument("--only", help="cases whose name holds this text; also laws, cache")
-    parser.add_argument("--keep", help="folder for models, pictures and results, kept")
-    args = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder goes
-    torch.set_num_threads(2)
-    transformers.logging.set_verbosity_error()
-    diffusers.logging.set_verbosity_error()
-    diffusers.logging.disable_progress_bar()
-    score, start = Score(), time.monotonic()
-    folder = args.keep or tempfile.mkdtemp(prefix="dreamrun-peers-")
-    try:
-        run_all(score, Place(os.path.abspath(args.build), folder), args.only)
-    finally:
-        if args.keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
-    print(f"{time.monotonic() - start:.0f} s")
-    print(f"{score.passed} passed, {score.failed} failed, {score.skipped} skipped")
-    return 1 if score.failed else 0
-
-
-def run_all(score, place, only):
-    def wanted(name):
-        return only is None or only in name
-
+def run_all(score, place, wanted):
     all_dumps = []
     for seed, case in enumerate(CASES, 1):
         if not wanted(case.name):
@@ -606,12 +576,13 @@ def run_all(score, place, only):
     if all_dumps:
         with score.section("noise of all cases"):
             check_noise(score, all_dumps)
-    if wanted("laws"):
-        with score.section("laws"):
-            check_laws(score, place)
-    if wanted("cache"):
-        with score.section("cache"):
-            check_cache(score, place)
+    peer_script.run_sections(score, place, [("laws", check_laws), ("cache", check_cache)], wanted)
+
+
+def main():
+    score = Score()
+    return peer_script.run(score, "peers", "laws, cache",
+                           lambda build, folder, wanted: run_all(score, Place(build, folder), wanted))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,17 @@ static const char *find_mark(const char *name, const char *mark)
     return len > n && strcmp(name + len - n, mark) == 0 ? name + len - n : NULL;
 }
 
+const char *dr_lora_role_name(dr_lora_role role, dr_lora_kind kind)
+{
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        if (marks[i].role == role && (marks[i].kind == kind || !marks[i].tells_kind)) {
+            return marks[i].mark + 1;
+        }
+    }
+    DR_CHECK(false, "role %d has no name", (int)role);
+    return NULL;
+}
+
 bool dr_lora_name_parse(const char *tensor, dr_lora_name *out)
 {
     for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {

@@ -18,6 +18,8 @@ typedef struct dr_lora_name {
 
 /* False for a tensor of no module. */
 bool dr_lora_name_parse(const char *tensor, dr_lora_name *out);
+/* What sd-scripts and LyCORIS put behind a module's name: "lokr_w2_a". */
+const char *dr_lora_role_name(dr_lora_role role, dr_lora_kind kind);
 /* The kind of which the tensor is a part when it is one that cannot be read here ("OFT"), else
  * NULL. */
 const char *dr_lora_name_unsupported(const char *tensor);

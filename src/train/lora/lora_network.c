@@ -2,8 +2,8 @@
 
 #include "base/philox.h"
 #include "io/xxh3.h"
+#include "train/lora/lora_parts.h"
 
-#include <math.h>
 #include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,14 +84,14 @@ static bool is_wanted(const dr_lora_settings *s, const dr_lora_file *file, dr_mo
     return kind != NO_SITE && (kind != OF_CONVOLUTIONS || file != NULL || s->has_conv);
 }
 
-/* Python's re.match: the pattern holds from the start of the path on. */
+/* Python's re.fullmatch, as sd-scripts' networks have it: the pattern is the whole path. */
 static bool matches(const dr_lora_patterns *list, const char *path)
 {
     bool found = false;
     for (size_t i = 0; i < list->n && !found; i++) {
         regex_t compiled;
         dr_str anchored = {0};
-        dr_str_printf(&anchored, "^(%s)", list->at[i]);
+        dr_str_printf(&anchored, "^(%s)$", list->at[i]);
         DR_CHECK(regcomp(&compiled, dr_str_get(&anchored), REG_EXTENDED | REG_NOSUB) == 0,
                  "%s was checked before", list->at[i]);
         found = regexec(&compiled, path, 0, NULL, 0) == 0;
@@ -135,48 +135,6 @@ static const char *kohya_name(dr_arena *arena, dr_model_part part, const char *p
     return name;
 }
 
-static void add_pair(dr_params *set, const dr_lora_site *site, int which, dr_param **up,
-                     dr_param **down)
-{
-    const dr_param *w = site->weight;
-    const int64_t *d = w->dim;
-    *up = dr_params_add(set, DR_PARAM_MATRIX, 2, DR_DIMS(d[0], site->rank), "%s.hada_w%d_a",
-                        site->name, which);
-    *down = dr_params_add(set, w->kind, w->rank, DR_DIMS(site->rank, d[1], d[2], d[3]),
-                          "%s.hada_w%d_b", site->name, which);
-}
-
-static void add_params(const builder *b, dr_lora_site *site)
-{
-    const dr_param *w = site->weight;
-    const int64_t *d = w->dim;
-    dr_params *set = &b->l->set[site->part];
-    dr_adapter *a = &site->adapter;
-    a->scale = (float)(site->alpha / (double)site->rank);
-    site->weight->adapter = a;
-    if (b->s->kind == DR_LORA_HADAMARD) {
-        add_pair(set, site, 1, &a->up, &a->down);
-        add_pair(set, site, 2, &a->up2, &a->down2);
-        return;
-    }
-    a->down = dr_params_add(set, w->kind, w->rank, DR_DIMS(site->rank, d[1], d[2], d[3]),
-                            "%s.lora_down.weight", site->name);
-    a->up = dr_params_add(set, w->kind, w->rank, DR_DIMS(d[0], site->rank, 1, 1),
-                          "%s.lora_up.weight", site->name);
-}
-
-static const char *kind_name(dr_lora_kind kind)
-{
-    return kind == DR_LORA_HADAMARD ? "LoHa" : "LoRA";
-}
-
-/* Whether a module of a file has the factors of such an adapter and nothing more. */
-static bool is_trainable_kind(const dr_lora_module *m, dr_lora_kind kind)
-{
-    return m->kind == kind && m->part[DR_LORA_MID] == NULL && m->part[DR_LORA_T1] == NULL &&
-           m->part[DR_LORA_MAGNITUDE] == NULL && m->part[DR_LORA_BIAS] == NULL;
-}
-
 /* Rank and alpha of the file's module; rank 0: it has none. */
 static dr_status take_rank(const builder *b, dr_lora_site *site)
 {
@@ -184,11 +142,11 @@ static dr_status take_rank(const builder *b, dr_lora_site *site)
     if (m == NULL) {
         return DR_OK;
     }
-    if (!is_trainable_kind(m, b->s->kind)) {
+    if (m->kind != b->s->kind || m->rank == 0) {
         DR_FAIL(DR_UNSUPPORTED,
-                "--dim_from_weights: %s is no plain %s; merge the file with "
+                "--dim_from_weights: %s is of another kind than this run's; merge the file with "
                 "--base_weights instead",
-                site->name, kind_name(b->s->kind));
+                site->name);
     }
     site->rank = m->rank;
     site->alpha = m->alpha;
@@ -217,10 +175,8 @@ static dr_status add_site(builder *b, dr_model_part part, dr_param *w)
     if (site->rank == 0) {
         return DR_OK;
     }
-    site->alpha = site->alpha != 0.0 ? site->alpha : (double)site->rank;
-    add_params(b, site);
     b->l->n_sites++;
-    return DR_OK;
+    return dr_lora_parts_add(&b->l->set[part], s, b->file != NULL, site);
 }
 
 static dr_status add_part(builder *b, dr_model_part part, dr_params *base)
@@ -266,145 +222,39 @@ void dr_lora_network_deinit(dr_lora_network *l)
 const dr_lora_site *dr_lora_site_of(const dr_lora_network *l, const dr_param *p)
 {
     for (size_t i = 0; i < l->n_sites; i++) {
-        const dr_adapter *a = &l->site[i].adapter;
-        if (a->down == p || a->up == p || a->down2 == p || a->up2 == p) {
-            return &l->site[i];
+        dr_param *all[DR_ADAPTER_PARAMS];
+        for (int k = dr_adapter_params(&l->site[i].adapter, all) - 1; k >= 0; k--) {
+            if (all[k] == p) {
+                return &l->site[i];
+            }
         }
     }
     DR_CHECK(false, "%s is no factor of this LoRA", p->name);
     return NULL;
 }
 
-void dr_lora_network_draw(dr_lora_network *l, double chance, uint64_t seed, uint32_t epoch,
-                          uint32_t sample)
+static bool is_trained(const dr_adapter *a)
+{
+    dr_param *all[DR_ADAPTER_PARAMS];
+    return dr_adapter_params(a, all) > 0 && all[0]->trainable; /* all of them are, or none */
+}
+
+void dr_lora_network_draw(dr_lora_network *l, const dr_lora_batch *b)
 {
     for (size_t i = 0; i < l->n_sites; i++) {
         dr_lora_site *site = &l->site[i];
+        dr_adapter *a = &site->adapter;
+        a->dropped = false;
+        a->dropout.active = b != NULL && is_trained(a);
+        if (!a->dropout.active) {
+            continue;
+        }
         dr_philox stream;
         const uint64_t name = dr_xxh3_bytes(site->name, strlen(site->name)).low;
-        dr_philox_init(&stream, seed, DR_RANDOM_MODULE_DROPOUT, epoch, sample | name << 32);
-        site->adapter.dropped =
-            site->adapter.down->trainable && (double)dr_philox_uniform(&stream) < chance;
+        a->dropout.seed = b->seed;
+        a->dropout.time = b->epoch;
+        a->dropout.item = b->sample | name << 32;
+        dr_philox_init(&stream, b->seed, DR_RANDOM_MODULE_DROPOUT, b->epoch, a->dropout.item);
+        a->dropped = (double)dr_philox_uniform(&stream) < b->module_dropout;
     }
-}
-
-/* ---- values ------------------------------------------------------------------------------------
- */
-
-static void put_draws(const dr_param *p, const float *draws, float *values)
-{
-    dr_param_from_file_order(p, draws, DR_F32, values + p->offset, DR_F32);
-}
-
-static void start_normal(const dr_param *p, float deviation, dr_philox *stream, float *values)
-{
-    float *draws = dr_xcalloc((size_t)p->n, sizeof *draws);
-    dr_philox_normal(stream, draws, (size_t)p->n);
-    for (int64_t k = 0; k < p->n; k++) {
-        draws[k] *= deviation;
-    }
-    put_draws(p, draws, values);
-    free(draws);
-}
-
-/* LoRA: down uniform. LoHa as LyCORIS: normal, of deviation 1 and the first pair's up 0.1. The rest
- * stays zero. */
-static void start_site(const dr_lora_site *site, dr_philox *stream, float *values)
-{
-    const dr_param *down = site->adapter.down;
-    if (site->adapter.down2 != NULL) {
-        start_normal(down, 1.0F, stream, values);
-        start_normal(site->adapter.up, 0.1F, stream, values);
-        start_normal(site->adapter.down2, 1.0F, stream, values);
-        return;
-    }
-    const double bound = 1.0 / sqrt((double)(down->n / site->rank));
-    float *draws = dr_xcalloc((size_t)down->n, sizeof *draws);
-    for (int64_t k = 0; k < down->n; k++) {
-        draws[k] = (float)((2.0 * (double)dr_philox_uniform(stream) - 1.0) * bound);
-    }
-    put_draws(down, draws, values);
-    free(draws);
-}
-
-void dr_lora_network_start(const dr_lora_network *l, dr_model_part part, uint64_t seed,
-                           float *values)
-{
-    memset(values, 0, (size_t)l->set[part].n_elems * sizeof *values);
-    for (size_t i = 0; i < l->n_sites; i++) {
-        const dr_lora_site *site = &l->site[i];
-        if (site->part == part) {
-            dr_philox stream;
-            dr_philox_init(&stream, seed, DR_RANDOM_INIT, 0,
-                           dr_xxh3_bytes(site->name, strlen(site->name)).low);
-            start_site(site, &stream, values);
-        }
-    }
-}
-
-static dr_status read_factor(const dr_lora_file *file, const dr_file_tensor *part,
-                             const dr_param *p, float *values)
-{
-    float *numbers = dr_xcalloc((size_t)p->n, sizeof *numbers);
-    const dr_status st = dr_lora_part_read(file, part, numbers);
-    if (st == DR_OK) {
-        dr_param_from_file_order(p, numbers, DR_F32, values + p->offset, DR_F32);
-    }
-    free(numbers);
-    return st;
-}
-
-static dr_status read_site(const dr_lora_file *file, const dr_lora_module *m, const dr_adapter *a,
-                           float *values)
-{
-    if (a->down2 == NULL) {
-        DR_TRY(read_factor(file, m->part[DR_LORA_DOWN], a->down, values));
-        return read_factor(file, m->part[DR_LORA_UP], a->up, values);
-    }
-    DR_TRY(read_factor(file, m->part[DR_LORA_W1_A], a->up, values));
-    DR_TRY(read_factor(file, m->part[DR_LORA_W1_B], a->down, values));
-    DR_TRY(read_factor(file, m->part[DR_LORA_W2_A], a->up2, values));
-    return read_factor(file, m->part[DR_LORA_W2_B], a->down2, values);
-}
-
-static dr_status check_module(const dr_lora_file *file, const dr_lora_module *m,
-                              const dr_lora_site *site)
-{
-    const char *path = dr_tensor_file_path(dr_lora_file_tensors(file));
-    const dr_lora_kind kind = site->adapter.down2 != NULL ? DR_LORA_HADAMARD : DR_LORA_FACTORS;
-    if (!is_trainable_kind(m, kind)) {
-        DR_FAIL(DR_UNSUPPORTED, "%s: %s is no plain %s", path, m->name, kind_name(kind));
-    }
-    if (!dr_lora_fits(m, site->weight->rank, site->weight->dim)) {
-        DR_FAIL(DR_FORMAT,
-                "%s: %s changes a weight of %lld x %lld (kernel %lld), the model has "
-                "another size: the LoRA is for another model",
-                path, m->name, (long long)m->out, (long long)m->in, (long long)m->kernel[0]);
-    }
-    if (m->rank != site->rank) {
-        DR_FAIL(DR_FORMAT,
-                "%s: %s has rank %lld, this run %lld: give --network_dim %lld, or "
-                "--dim_from_weights",
-                path, m->name, (long long)m->rank, (long long)site->rank, (long long)m->rank);
-    }
-    return DR_OK;
-}
-
-dr_status dr_lora_network_read(const dr_lora_network *l, dr_model_part part,
-                               const dr_lora_file *file, float *values, size_t *n_missing)
-{
-    for (size_t i = 0; i < l->n_sites; i++) {
-        const dr_lora_site *site = &l->site[i];
-        const dr_lora_module *m = dr_lora_file_find(file, site->name);
-        if (site->part != part) {
-            continue;
-        }
-        if (m == NULL) {
-            (*n_missing)++;
-            continue;
-        }
-        DR_TRY(check_module(file, m, site));
-        DR_TRY(read_site(file, m, &site->adapter, values));
-    }
-    return DR_OK;
 }

@@ -12,6 +12,7 @@
 #define DR_TRAIN_LORA_NETWORK_H
 
 #include "nn/adapter.h"
+#include "tensor/device.h"
 #include "train/lora/lora_file.h"
 #include "train/lora/lora_settings.h"
 #include "train/model/model_file.h"
@@ -22,9 +23,11 @@ typedef struct dr_lora_site { /* a module of the network that has an adapter */
     dr_model_part part;
     dr_param *weight; /* the base's */
     dr_adapter adapter;
+    bool scalar_is_fixed;          /* not trained, at first 1: the limit of norms scales it */
+    dr_param *role[DR_LORA_ROLES]; /* the adapter's parameters as a file has them; NULL: none */
     int64_t rank;
-    double alpha;
-    int block; /* of the U-Net, 0 .. DR_LORA_BLOCKS-1; -1: text encoder */
+    double alpha; /* as a file has it: the scale is alpha / rank */
+    int block;    /* of the U-Net, 0 .. DR_LORA_BLOCKS-1; -1: text encoder */
 } dr_lora_site;
 
 typedef struct dr_lora_network {
@@ -49,24 +52,37 @@ const dr_lora_site *dr_lora_site_of(const dr_lora_network *l, const dr_param *p)
 /* The block of sd-scripts' count that a U-Net module belongs to; -1: none. */
 int dr_lora_block_of(const char *path);
 
+typedef struct dr_lora_batch { /* what dropout depends on */
+    double module_dropout;
+    uint64_t seed;
+    uint32_t epoch, sample; /* the batch's first */
+} dr_lora_batch;
 /*
- * Draws which modules take part in a batch: each is left out with that chance, keyed by seed,
- * epoch, the batch's first sample and its name. Those that are not trained, and with chance 0 all,
- * take part.
+ * Begins a batch of training: draws which modules take part, and sets the streams of their other
+ * dropout; all are keyed by seed, epoch, sample and the module's name. Modules that are not trained
+ * take part as they are. NULL: no batch of training, all modules take part as they are.
  */
-void dr_lora_network_draw(dr_lora_network *l, double chance, uint64_t seed, uint32_t epoch,
-                          uint32_t sample);
+void dr_lora_network_draw(dr_lora_network *l, const dr_lora_batch *b);
+
+/* ---- lora_values.c ---- */
 
 /*
- * The values that training starts from, into a host array of the set's n_elems: down uniform within
- * 1/sqrt(inputs), keyed by seed and name, so that a module starts the same whatever others there
- * are; up zero. LoHa: normal draws, of deviation 1 for w1_b and w2_b, 0.1 for w1_a; w2_a zero.
+ * The values that training starts from, into a host array of the set's n_elems, keyed by seed and
+ * name: a module starts the same whatever others there are. As sd-scripts and LyCORIS: the last
+ * factor zero, or with a scalar that alone; LoHa normal, of deviation 1 for w1_b and w2_b, 0.1 for
+ * the others; all else uniform within 1/sqrt(inputs). Magnitudes are set by
+ * dr_lora_network_magnitudes.
  */
 void dr_lora_network_start(const dr_lora_network *l, dr_model_part part, uint64_t seed,
                            float *values);
+/* Magnitudes: the norms of the weights, which are bound and loaded. Errors: DR_NOMEM, the
+ * device's. */
+DR_MUST_USE dr_status dr_lora_network_magnitudes(const dr_lora_network *l, dr_model_part part,
+                                                 const dr_device *device, float *values);
 /*
  * The same from a file, for all sites that it has a module for; *n_missing counts the others, which
- * stay. Errors: DR_FORMAT (rank or shape differs), DR_UNSUPPORTED (other kinds), those of reading.
+ * stay. Scalars are in a file's factors: they become 1. Errors: DR_FORMAT (rank or shape differs),
+ * DR_UNSUPPORTED (other kinds), those of reading.
  */
 DR_MUST_USE dr_status dr_lora_network_read(const dr_lora_network *l, dr_model_part part,
                                            const dr_lora_file *file, float *values,

@@ -1,52 +1,43 @@
 #include "train/lora/lora_save.h"
 
 #include "base/str.h"
+#include "train/lora/lora_names.h"
 #include "train/lora/lora_write.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { ALPHA, DOWN, UP, DOWN2, UP2, PER_SITE };
 
 typedef struct writing {
     const dr_lora_network *l;
     const dr_lora_save *s;
     dr_arena arena;
     dr_safetensors_entry *entry;
-    int *role; /* of each entry */
+    dr_lora_role *role; /* of each entry */
     const dr_lora_site **site;
     size_t n;
 } writing;
 
 static const char *const part_names[] = {"unet", "text_encoder"}; /* by dr_model_part */
 
-static const char *entry_name(writing *w, const dr_lora_site *site, int role)
+static const char *entry_name(writing *w, const dr_lora_site *site, dr_lora_role role)
 {
-    static const char *const kohya[] = {"alpha", "lora_down.weight", "lora_up.weight"};
-    static const char *const hadamard[] = {"alpha", "hada_w1_b", "hada_w1_a", "hada_w2_b",
-                                           "hada_w2_a"};
-    static const char *const diffusers[] = {"", "lora_A.weight", "lora_B.weight"};
+    static const dr_lora_kind kinds[] = {[DR_ADAPTER_FACTORS] = DR_LORA_FACTORS,
+                                         [DR_ADAPTER_HADAMARD] = DR_LORA_HADAMARD,
+                                         [DR_ADAPTER_KRONECKER] = DR_LORA_KRONECKER};
     if (w->s->dialect == DR_LORA_KOHYA) {
         return dr_arena_printf(&w->arena, "%s.%s", site->name,
-                               site->adapter.down2 != NULL ? hadamard[role] : kohya[role]);
+                               dr_lora_role_name(role, kinds[site->adapter.kind]));
     }
     return dr_arena_printf(&w->arena, "%s.%s.%s", part_names[site->part], site->path,
-                           diffusers[role]);
+                           role == DR_LORA_DOWN ? "lora_A.weight" : "lora_B.weight");
 }
 
-static const dr_param *factor(const dr_lora_site *site, int role)
-{
-    const dr_adapter *a = &site->adapter;
-    return role == DOWN ? a->down : role == UP ? a->up : role == DOWN2 ? a->down2 : a->up2;
-}
-
-/* LyCORIS has LoHa's factors as matrices, with the window in the columns. */
-static void set_shape(writing *w, const dr_lora_site *site, const dr_param *p,
-                      dr_safetensors_entry *e)
+/* LyCORIS has the inner factors of LoHa and LoKr as matrices, with the window in the columns. */
+static void set_shape(writing *w, dr_lora_role role, const dr_param *p, dr_safetensors_entry *e)
 {
     e->rank = p->rank;
     e->shape = p->dim;
-    if (site->adapter.down2 != NULL) {
+    if (role == DR_LORA_W1_B || role == DR_LORA_W2_B) {
         int64_t *shape = dr_arena_array(&w->arena, 2, sizeof *shape);
         shape[0] = p->dim[0];
         shape[1] = p->n / p->dim[0];
@@ -57,15 +48,15 @@ static void set_shape(writing *w, const dr_lora_site *site, const dr_param *p,
 
 static void list_entries(writing *w)
 {
-    const size_t most = w->l->n_sites * PER_SITE;
+    const size_t most = w->l->n_sites * DR_LORA_ROLES;
     w->entry = dr_arena_array(&w->arena, most, sizeof *w->entry);
     w->role = dr_arena_array(&w->arena, most, sizeof *w->role);
     w->site = dr_arena_array(&w->arena, most, sizeof *w->site);
     for (size_t i = 0; i < most; i++) {
-        const dr_lora_site *site = &w->l->site[i / PER_SITE];
-        const int role = (int)(i % PER_SITE);
-        const dr_param *p = role == ALPHA ? NULL : factor(site, role);
-        if (role == ALPHA ? w->s->dialect == DR_LORA_DIFFUSERS : p == NULL) {
+        const dr_lora_site *site = &w->l->site[i / DR_LORA_ROLES];
+        const dr_lora_role role = (dr_lora_role)(i % DR_LORA_ROLES);
+        const dr_param *p = site->role[role];
+        if (role == DR_LORA_ALPHA ? w->s->dialect == DR_LORA_DIFFUSERS : p == NULL) {
             continue;
         }
         w->role[w->n] = role;
@@ -73,10 +64,36 @@ static void list_entries(writing *w)
         w->entry[w->n] = (dr_safetensors_entry){
             .name = entry_name(w, site, role), .dtype = w->s->dtype, .shape = site->weight->dim};
         if (p != NULL) {
-            set_shape(w, site, p, &w->entry[w->n]);
+            set_shape(w, role, p, &w->entry[w->n]);
         }
         w->n++;
     }
+}
+
+/* The scalar of an adapter, 1 without one, in *out. */
+static dr_status read_scalar(const writing *w, const dr_lora_site *site, float *out)
+{
+    const dr_param *p = site->adapter.scalar;
+    char raw[sizeof(double)];
+    *out = 1.0F;
+    if (p != NULL) {
+        DR_TRY(w->s->device->download(raw, p->master.data, dr_nbytes(&p->master)));
+        dr_convert(out, DR_F32, raw, p->master.dtype, 1);
+    }
+    return DR_OK;
+}
+
+/* What a factor is multiplied with: the scalar is in one of them, Diffusers' scale, too. */
+static dr_status scale_of(const writing *w, const dr_lora_site *site, dr_lora_role role, float *out)
+{
+    *out = 1.0F;
+    if (role == DR_LORA_UP || role == DR_LORA_W1 || role == DR_LORA_W1_A) {
+        DR_TRY(read_scalar(w, site, out));
+    }
+    if (w->s->dialect == DR_LORA_DIFFUSERS && role == DR_LORA_UP) {
+        *out *= site->adapter.scale;
+    }
+    return DR_OK;
 }
 
 /* A factor in a file's order, times scale. */
@@ -101,16 +118,17 @@ static dr_status entry_bytes(void *user, size_t i, void **out, size_t *n)
 {
     const writing *w = user;
     const dr_lora_site *site = w->site[i];
-    const size_t elems = w->role[i] == ALPHA ? 1 : (size_t)factor(site, w->role[i])->n;
-    *n = elems * dr_dtype_size(w->s->dtype);
+    const dr_param *p = site->role[w->role[i]]; /* NULL: alpha */
+    *n = (p == NULL ? 1 : (size_t)p->n) * dr_dtype_size(w->s->dtype);
     *out = dr_xcalloc(1, *n);
-    if (w->role[i] == ALPHA) {
+    if (p == NULL) {
         const float alpha = (float)site->alpha;
         dr_convert(*out, w->s->dtype, &alpha, DR_F32, 1);
         return DR_OK;
     }
-    const bool folds = w->s->dialect == DR_LORA_DIFFUSERS && w->role[i] == UP;
-    return factor_bytes(w, factor(site, w->role[i]), folds ? site->adapter.scale : 1.0F, *out);
+    float scale;
+    DR_TRY(scale_of(w, site, w->role[i], &scale));
+    return factor_bytes(w, p, scale, *out);
 }
 
 /* "unet.<key>": {path: rank, ...} of the sites whose rank is not r. */

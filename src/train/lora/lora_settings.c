@@ -13,6 +13,7 @@ typedef struct parser {
     double zero_threshold;
     const char *down, *mid, *up; /* weights of the rate; NULL: not given */
     double plus;                 /* of both networks; 0: not given */
+    double rank_dropout;
 } parser;
 
 static dr_status wrong(const char *key, const char *value, const char *expected)
@@ -207,7 +208,6 @@ static dr_status finish_rates(parser *p)
 static dr_status take(parser *p, const char *key, const char *value)
 {
     dr_lora_settings *s = p->s;
-    static const char *const later[] = {"rank_dropout"};
     static const char *const lycoris[] = {"algo",       "preset",  "factor", "decompose_both",
                                           "use_tucker", "dora_wd", "dropout"};
     struct {
@@ -221,6 +221,7 @@ static dr_status take(parser *p, const char *key, const char *value)
         bool *given;
     } numbers[] = {{"conv_alpha", 1e6, &s->conv_alpha, &p->conv_alpha},
                    {"module_dropout", 1.0, &s->module_dropout, NULL},
+                   {"rank_dropout", 1.0, &p->rank_dropout, NULL},
                    {"block_lr_zero_threshold", 1e6, &p->zero_threshold, NULL},
                    {"loraplus_lr_ratio", 1e6, &p->plus, NULL},
                    {"loraplus_unet_lr_ratio", 1e6, &s->plus_unet, NULL},
@@ -239,16 +240,6 @@ static dr_status take(parser *p, const char *key, const char *value)
             return take_number(key, value, 0.0, numbers[i].most, numbers[i].out);
         }
     }
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        double chance = 0.0;
-        if (strcmp(key, later[i]) == 0) {
-            DR_TRY(take_number(key, value, 0.0, 1.0, &chance));
-            if (chance == 0.0) {
-                return DR_OK;
-            }
-            DR_FAIL(DR_UNSUPPORTED, "--network_args %s is not available yet", key);
-        }
-    }
     for (size_t i = 0; i < sizeof lycoris / sizeof *lycoris; i++) {
         if (strcmp(key, lycoris[i]) == 0) {
             DR_FAIL(DR_UNSUPPORTED,
@@ -261,8 +252,8 @@ static dr_status take(parser *p, const char *key, const char *value)
             "--network_args: there is no '%s'; known: conv_dim, conv_alpha, block_dims, "
             "block_alphas, conv_block_dims, conv_block_alphas, down_lr_weight, mid_lr_weight, "
             "up_lr_weight, block_lr_zero_threshold, loraplus_lr_ratio, loraplus_unet_lr_ratio, "
-            "loraplus_text_encoder_lr_ratio, module_dropout, exclude_patterns, "
-            "include_patterns",
+            "loraplus_text_encoder_lr_ratio, rank_dropout, module_dropout, "
+            "exclude_patterns, include_patterns",
             key);
 }
 
@@ -304,8 +295,13 @@ static dr_status finish_blocks(parser *p)
     s->by_block = p->block_dims || p->block_alphas || p->conv_block_dims || p->conv_block_alphas ||
                   s->rates_by_block;
     s->has_conv = s->conv_dim > 0 || p->conv_block_dims;
-    if (p->conv_block_alphas && !s->has_conv) {
-        DR_FAIL(DR_INVALID, "--network_args conv_block_alphas needs conv_block_dims or conv_dim");
+    if ((p->block_alphas || p->conv_block_dims) && !p->block_dims && !s->rates_by_block) {
+        DR_FAIL(DR_INVALID, "--network_args block_alphas and conv_block_dims: sd-scripts ignores "
+                            "them without block_dims or ..._lr_weight; give one of these, too");
+    }
+    if (p->conv_block_alphas && !p->conv_block_dims) {
+        DR_FAIL(DR_INVALID, "--network_args conv_block_alphas: sd-scripts ignores it without "
+                            "conv_block_dims; give both");
     }
     if (p->conv_alpha && !s->has_conv) {
         DR_FAIL(DR_INVALID, "--network_args conv_alpha needs conv_dim");
@@ -334,6 +330,12 @@ dr_status dr_lora_settings_parse(const dr_strv *args, dr_arena *arena, dr_lora_s
         }
         const char *key = dr_arena_strndup(arena, arg, (size_t)(equals - arg));
         DR_TRY(take_arg(&p, key, dr_arena_strdup(arena, equals + 1)));
+    }
+    s->dropout.ranks = (float)p.rank_dropout;
+    s->dropout.by_sample = true;
+    if (s->dropout.ranks >= 1.0F || s->dropout.elements >= 1.0F || s->module_dropout >= 1.0) {
+        DR_FAIL(DR_INVALID, "--network_dropout and --network_args rank_dropout, module_dropout: 1 "
+                            "leaves nothing to train; expected less");
     }
     if (p.plus != 0.0) {
         s->plus_unet = s->plus_unet != 0.0 ? s->plus_unet : p.plus;

@@ -11,6 +11,7 @@
 
 #include "base/arena.h"
 #include "base/str.h"
+#include "nn/adapter.h"
 #include "train/lora/lora_file.h"
 
 /* Blocks of the U-Net as sd-scripts counts them: 12 down (number 0 has no module), middle, 12 up.
@@ -39,8 +40,20 @@ typedef struct dr_lora_base { /* a LoRA that is merged into the networks before 
     double ratio;
 } dr_lora_base;
 
+typedef struct dr_lycoris_form { /* of LyCORIS's modules */
+    int64_t factor;      /* LoKr: of the smaller matrix; -1: as near to the root as it goes */
+    bool decompose_both; /* LoKr: the smaller matrix is a pair, too */
+    bool full_matrix, unbalanced;
+    bool tucker;    /* a core in convolutions with a window */
+    bool scalar;    /* a trained number that starts at 0 */
+    bool magnitude; /* DoRA */
+    bool by_input;
+    bool root_scale; /* alpha / sqrt(rank) */
+    bool bypass;     /* dropout is of what is added, not of the difference */
+} dr_lycoris_form;
+
 typedef struct dr_lora_settings { /* texts outlive it */
-    dr_lora_kind kind;            /* FACTORS or HADAMARD */
+    dr_lora_kind kind;            /* all but DIFFERENCE */
     dr_lora_targets lycoris;
     bool unet, text_encoder;  /* which networks have modules */
     int64_t dim, conv_dim;    /* conv_dim 0: no 3x3 convolutions and no residual blocks */
@@ -53,6 +66,9 @@ typedef struct dr_lora_settings { /* texts outlive it */
     double lr_weight[DR_LORA_BLOCKS];
     double plus_unet, plus_text_encoder; /* rate of up over that of down; 0: one group */
     double module_dropout;               /* chance that a module is left out of a batch */
+    dr_adapter_dropout dropout;          /* the chances of all adapters */
+    double norm_limit;                   /* --scale_weight_norms; 0: none */
+    dr_lycoris_form form;
     dr_lora_patterns exclude, include;
     const char *weights; /* file to start from, or NULL */
     bool dim_from_weights;
@@ -70,9 +86,9 @@ typedef struct dr_lora_settings { /* texts outlive it */
 DR_MUST_USE dr_status dr_lora_settings_parse(const dr_strv *args, dr_arena *arena,
                                              dr_lora_settings *s);
 /*
- * The same for --network_module lycoris.kohya: algo (lora, locon, loha), preset, conv_dim,
- * conv_alpha and those settings that have their defaults. Errors: DR_INVALID, DR_UNSUPPORTED (what
- * LyCORIS has and this program does not, by name).
+ * The same for --network_module lycoris.kohya. dropout.elements on entry: --network_dropout.
+ * Errors: DR_INVALID, DR_UNSUPPORTED (what LyCORIS has and this program has not, and what LyCORIS
+ * takes and ignores, with the reason).
  */
 DR_MUST_USE dr_status dr_lycoris_settings_parse(const dr_strv *args, dr_lora_settings *s);
 

@@ -34,6 +34,16 @@ static void choose_trained(dr_network *n)
     }
 }
 
+static void freeze_scalars(dr_network *n)
+{
+    for (size_t i = 0; i < n->lora->n_sites; i++) {
+        const dr_lora_site *site = &n->lora->site[i];
+        if (site->scalar_is_fixed) {
+            site->adapter.scalar->trainable = false;
+        }
+    }
+}
+
 static void freeze_skipped(dr_network *n)
 {
     dr_params *set = &n->lora->set[DR_PART_TEXT_ENCODER];
@@ -58,6 +68,7 @@ dr_status dr_network_add_lora(dr_network *n)
     n->unet.trained = &n->lora->set[DR_PART_UNET];
     choose_trained(n);
     freeze_skipped(n);
+    freeze_scalars(n);
     if (n->trained[DR_PART_UNET].set == NULL && n->trained[DR_PART_TEXT_ENCODER].set == NULL) {
         DR_FAIL(DR_INVALID, "nothing is trained: the learning rates of both parts of the LoRA are "
                             "0, or it has modules in one part only and that part's rate is 0");
@@ -127,8 +138,10 @@ static dr_status fill_part(dr_network *n, dr_model_part part, const dr_lora_file
     const size_t count = (size_t)n->lora->set[part].n_elems;
     float *host = dr_xcalloc(count + 1, sizeof *host);
     dr_lora_network_start(n->lora, part, n->o.seed, host);
-    dr_status st =
-        file != NULL ? dr_lora_network_read(n->lora, part, file, host, n_missing) : DR_OK;
+    dr_status st = dr_lora_network_magnitudes(n->lora, part, n->o.backend->device, host);
+    if (st == DR_OK && file != NULL) {
+        st = dr_lora_network_read(n->lora, part, file, host, n_missing);
+    }
     if (st == DR_OK && count > 0) {
         const dr_tensor *first = &n->lora->set[part].at[0]->master;
         void *values = dr_xcalloc(count, dr_dtype_size(first->dtype));

@@ -40,7 +40,7 @@ static bool belongs_to(const dr_param *p, const void *user)
     const lora_group *g = user;
     const dr_lora_site *site = dr_lora_site_of(g->l, p);
     return (g->block < 0 || site->block == g->block) &&
-           (!g->split || (p == site->adapter.up) == g->up);
+           (!g->split || (p == site->role[DR_LORA_UP]) == g->up);
 }
 
 static void add_pair(dr_run *r, const char *name, dr_model_part part, int block, double lr,

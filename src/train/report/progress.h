@@ -31,6 +31,7 @@ typedef struct dr_progress_step {
     int64_t step;   /* done, from 1 */
     uint32_t epoch; /* from 1 */
     double loss, lr, grad_norm;
+    double n_scaled, mean_norm, largest_norm; /* --scale_weight_norms; n_scaled -1: without */
     bool skipped;      /* fp16 numbers overflowed: no weight was touched; loss may not be finite */
     int64_t n_skipped; /* such steps of the whole run */
     double loss_scale; /* of the next step; 1: none */

@@ -160,6 +160,11 @@ static void note_numbers(dr_run *r, const dr_progress_step *s)
         dr_run_log_scalar(r->log, "loss/average", mean);
     }
     dr_run_log_scalar(r->log, "norm/grad", s->grad_norm);
+    if (s->n_scaled >= 0.0) { /* sd-scripts' names */
+        dr_run_log_scalar(r->log, "max_norm/keys_scaled", s->n_scaled);
+        dr_run_log_scalar(r->log, "max_norm/max_key_norm", s->largest_norm);
+        dr_run_log_scalar(r->log, "norm/avg_key_norm", s->mean_norm);
+    }
     note_rates(r, s->step);
     note_machine(r, s);
     if (s->step % r->steps_per_epoch == 0 || s->step == r->n_steps) {

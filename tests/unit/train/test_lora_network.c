@@ -126,26 +126,27 @@ static void shapes_follow_the_weights(void **state)
     assert_ok(parse(&f, "conv_dim=8", "conv_alpha=2", NULL));
     build(&f);
     const dr_lora_site *s = find(&f, "lora_te_text_model_encoder_layers_0_mlp_fc1");
-    check_factor(s->adapter.down, 2, 4, 768, 0);
-    check_factor(s->adapter.up, 2, 3072, 4, 0);
+    check_factor(s->role[DR_LORA_DOWN], 2, 4, 768, 0);
+    check_factor(s->role[DR_LORA_UP], 2, 3072, 4, 0);
     s = find(&f, "lora_unet_mid_block_attentions_0_proj_in");
-    check_factor(s->adapter.down, 4, 4, 1280, 1);
-    check_factor(s->adapter.up, 4, 1280, 4, 1);
+    check_factor(s->role[DR_LORA_DOWN], 4, 4, 1280, 1);
+    check_factor(s->role[DR_LORA_UP], 4, 1280, 4, 1);
     s = find(&f, "lora_unet_down_blocks_0_downsamplers_0_conv");
-    check_factor(s->adapter.down, 4, 8, 320, 3);
-    check_factor(s->adapter.up, 4, 320, 8, 1);
+    check_factor(s->role[DR_LORA_DOWN], 4, 8, 320, 3);
+    check_factor(s->role[DR_LORA_UP], 4, 320, 8, 1);
     assert_true(fabs(s->adapter.scale - (0.25)) <= 1e-15);
     s = find(&f, "lora_unet_up_blocks_3_resnets_2_conv_shortcut"); /* 1x1: the plain rank */
-    check_factor(s->adapter.down, 4, 4, 640, 1);
+    check_factor(s->role[DR_LORA_DOWN], 4, 4, 640, 1);
     s = find(&f, "lora_unet_up_blocks_3_resnets_2_time_emb_proj");
-    check_factor(s->adapter.down, 2, 4, 1280, 0);
+    check_factor(s->role[DR_LORA_DOWN], 2, 4, 1280, 0);
     assert_null(find(&f, "lora_unet_conv_in"));
     assert_null(find(&f, "lora_unet_time_embedding_linear_1"));
     end(&f);
     begin(&f, "sd2");
     assert_ok(parse(&f, NULL));
     build(&f);
-    check_factor(find(&f, "lora_unet_mid_block_attentions_0_proj_in")->adapter.down, 2, 4, 1280, 0);
+    check_factor(find(&f, "lora_unet_mid_block_attentions_0_proj_in")->role[DR_LORA_DOWN], 2, 4,
+                 1280, 0);
     end(&f);
 }
 
@@ -203,8 +204,8 @@ static void patterns(void **state)
     (void)state;
     fixture f;
     begin(&f, "sd1");
-    assert_ok(parse(&f, "exclude_patterns=[r'.*attn1', \".*ff\\.net\"]",
-                    "include_patterns=mid_block", NULL));
+    assert_ok(parse(&f, "exclude_patterns=[r'.*attn1.*', \".*ff\\.net.*\", 'mid_block']",
+                    "include_patterns=mid_block.*", NULL));
     build(&f);
     assert_int_equal(f.lora.n_sites, 264 - 6 * 16 + 6);
     assert_non_null(find(&f, "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"));
@@ -226,7 +227,7 @@ static void wrong_args_are_named(void **state)
         {"exclude_patterns=(", "'(' is no regular expression", DR_INVALID},
         {"conv_rank=1", "there is no 'conv_rank'; known: conv_dim", DR_INVALID},
         {"algo=loha", "algo belongs to LyCORIS", DR_UNSUPPORTED},
-        {"rank_dropout=0.1", "rank_dropout is not available yet", DR_UNSUPPORTED},
+        {"rank_dropout=1", "1 leaves nothing to train", DR_INVALID},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fixture f;
@@ -252,8 +253,8 @@ static void the_start_depends_on_seed_and_name_alone(void **state)
     dr_lora_network_start(&f.lora, DR_PART_UNET, 7, a);
     dr_lora_network_start(&g.lora, DR_PART_UNET, 7, b);
     const char *name = "lora_unet_mid_block_attentions_0_proj_in";
-    const dr_param *p = find(&f, name)->adapter.down;
-    const dr_param *q = find(&g, name)->adapter.down;
+    const dr_param *p = find(&f, name)->role[DR_LORA_DOWN];
+    const dr_param *q = find(&g, name)->role[DR_LORA_DOWN];
     assert_memory_equal(a + p->offset, b + q->offset, (size_t)p->n * sizeof *a);
     dr_lora_network_start(&f.lora, DR_PART_UNET, 8, a);
     assert_memory_not_equal(a + p->offset, b + q->offset, (size_t)p->n * sizeof *a);
@@ -261,6 +262,66 @@ static void the_start_depends_on_seed_and_name_alone(void **state)
     free(b);
     end(&f);
     end(&g);
+}
+
+static size_t count_active(const fixture *f, bool dropped)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < f->lora.n_sites; i++) {
+        const dr_adapter *a = &f->lora.site[i].adapter;
+        n += dropped ? a->dropped : a->dropout.active;
+    }
+    return n;
+}
+
+static void dropout_is_of_a_batch_of_training_alone(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "sd1");
+    assert_ok(parse(&f, "rank_dropout=0.25", "module_dropout=0.5", NULL));
+    build(&f);
+    dr_params_set_trainable(&f.lora.set[DR_PART_TEXT_ENCODER], false);
+    assert_int_equal(count_active(&f, false), 0); /* samples and validation before the first step */
+    const dr_lora_batch b = {.module_dropout = 0.5, .seed = 3, .epoch = 1, .sample = 4};
+    dr_lora_network_draw(&f.lora, &b);
+    assert_int_equal(count_active(&f, false), 192); /* the U-Net's: the text encoder is frozen */
+    assert_in_range(count_active(&f, true), 60, 132);
+    const dr_adapter *one = &find(&f, "lora_unet_mid_block_attentions_0_proj_in")->adapter;
+    assert_true(one->dropout.ranks == 0.25F && one->dropout.by_sample);
+    assert_true(one->dropout.seed == 3 && one->dropout.time == 1 &&
+                (uint32_t)one->dropout.item == 4);
+    dr_lora_network_draw(&f.lora, NULL);
+    assert_int_equal(count_active(&f, false) + count_active(&f, true), 0);
+    end(&f);
+}
+
+/* Shapes of lycoris-lora 4.1.3's LokrModule over layers of these sizes, by its factorization(). */
+static void lokr_has_the_matrices_of_lycoris(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "sd1");
+    dr_strv args = {0};
+    dr_strv_push(&args, "algo=lokr");
+    dr_strv_push(&args, "use_tucker=True");
+    f.settings.dim = 4;
+    assert_ok(dr_lycoris_settings_parse(&args, &f.settings));
+    dr_strv_free(&args);
+    build(&f);
+    const dr_lora_site *s = find(&f, "lora_unet_down_blocks_0_attentions_0_proj_in"); /* 320, 320 */
+    check_factor(s->role[DR_LORA_W1], 2, 16, 16, 0);
+    check_factor(s->role[DR_LORA_W2_A], 2, 20, 4, 0);
+    check_factor(s->role[DR_LORA_W2_B], 4, 4, 20, 1);
+    s = find(&f, "lora_unet_mid_block_resnets_0_conv1"); /* 1280, 1280, 3x3 */
+    check_factor(s->role[DR_LORA_W1], 2, 32, 32, 0);
+    check_factor(s->role[DR_LORA_W2_A], 2, 4, 40, 0);
+    check_factor(s->role[DR_LORA_T2], 4, 4, 4, 3);
+    s = find(&f, "lora_te_text_model_encoder_layers_0_mlp_fc1"); /* 768 to 3072 */
+    check_factor(s->role[DR_LORA_W1], 2, 48, 24, 0);
+    check_factor(s->role[DR_LORA_W2_A], 2, 64, 4, 0);
+    check_factor(s->role[DR_LORA_W2_B], 2, 4, 32, 0);
+    end(&f);
 }
 
 int main(void)
@@ -274,6 +335,8 @@ int main(void)
         cmocka_unit_test(presets_of_rates),
         cmocka_unit_test(patterns),
         cmocka_unit_test(wrong_args_are_named),
+        cmocka_unit_test(dropout_is_of_a_batch_of_training_alone),
+        cmocka_unit_test(lokr_has_the_matrices_of_lycoris),
         cmocka_unit_test(the_start_depends_on_seed_and_name_alone),
     };
     return dr_test_run("lora_network", tests, sizeof tests / sizeof *tests);
