@@ -2,6 +2,7 @@
 
 #include "train/check/dataset_facts.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Facts that have the name and the value of an option of every kind of dataset ... */
@@ -76,6 +77,64 @@ static dr_fact fact_of(const dr_options *o, int id)
                                            : dr_fact_text(dr_opt_str(o, id));
 }
 
+/* Numbers between commas, in brackets or without: a tuple or a list. */
+static void add_python_tuple(dr_str *out, const char *text)
+{
+    const bool list = text[0] == '[';
+    const char *at = text + strspn(text, "([ ");
+    const char *between = list ? "[" : "(";
+    while (*at != '\0') {
+        char item[32];
+        double number;
+        const size_t n = strcspn(at, ",)] ");
+        (void)snprintf(item, sizeof item, "%.*s", (int)n, at);
+        if (strpbrk(item, ".eE") != NULL && dr_parse_f64(item, &number)) {
+            dr_float_repr(number, item);
+        }
+        dr_str_printf(out, "%s%s", between, item);
+        between = ", ";
+        at += n;
+        at += strspn(at, ",)] ");
+    }
+    dr_str_add(out, list ? "]" : ")");
+}
+
+/* str() of what Python reads: 1e-7 is 1e-07, 0.9,0.99 is (0.9, 0.99), 'text' is text. */
+static void add_python_text(dr_str *out, const char *text)
+{
+    const size_t n = strlen(text);
+    int64_t whole;
+    double number;
+    char repr[32];
+    if (dr_parse_i64(text, &whole)) {
+        dr_str_printf(out, "%lld", (long long)whole);
+    } else if (dr_parse_f64(text, &number)) {
+        dr_float_repr(number, repr);
+        dr_str_add(out, repr);
+    } else if (n >= 2 && (text[0] == '\'' || text[0] == '"') && text[n - 1] == text[0]) {
+        dr_str_printf(out, "%.*s", (int)(n - 2), text + 1);
+    } else if (strchr(text, ',') != NULL) {
+        add_python_tuple(out, text);
+    } else {
+        dr_str_add(out, text);
+    }
+}
+
+/* What sd-scripts' get_optimizer adds to the settings where they do not say it. */
+static const char *added_arg(dr_optim_kind kind, const dr_strv *args)
+{
+    const bool sgd = kind == DR_OPTIM_SGD_NESTEROV || kind == DR_OPTIM_SGD_NESTEROV8BIT;
+    const char *added = sgd                          ? "momentum=0.9"
+                        : kind == DR_OPTIM_ADAFACTOR ? "relative_step=True"
+                                                     : NULL;
+    for (size_t i = 0; added != NULL && i < args->n; i++) {
+        if (strncmp(args->at[i], added, strcspn(added, "=") + 1) == 0) {
+            return NULL;
+        }
+    }
+    return added;
+}
+
 /* "torch.optim.adamw.AdamW(weight_decay=0.1)": the class in its Python package, and its settings.
  */
 static dr_fact optimizer_fact(const dr_options *o, dr_arena *arena)
@@ -110,10 +169,18 @@ static dr_fact optimizer_fact(const dr_options *o, dr_arena *arena)
         return dr_fact_none();
     }
     dr_str_add(&text, classes[s.kind]);
+    const char *between = "(";
     for (size_t i = 0; i < args->n; i++) {
-        dr_str_printf(&text, "%s%s", i == 0 ? "(" : ",", args->at[i]);
+        const size_t n = strcspn(args->at[i], "=");
+        dr_str_printf(&text, "%s%.*s=", between, (int)n, args->at[i]);
+        add_python_text(&text, args->at[i] + n + (args->at[i][n] == '='));
+        between = ",";
     }
-    dr_str_add(&text, args->n > 0 ? ")" : "");
+    if (added_arg(s.kind, args) != NULL) {
+        dr_str_printf(&text, "%s%s", between, added_arg(s.kind, args));
+        between = ",";
+    }
+    dr_str_add(&text, between[0] == ',' ? ")" : "");
     const dr_fact fact = dr_fact_text(dr_arena_strdup(arena, dr_str_get(&text)));
     dr_str_free(&text);
     return fact;
@@ -127,19 +194,24 @@ static dr_fact args_fact(const dr_options *o, dr_arena *arena)
     if (args->n == 0) {
         return (dr_fact){0};
     }
+    bool given_dropout = false;
     dr_str_add(&text, "{");
     for (size_t i = 0; i < args->n; i++) {
         const size_t n = strcspn(args->at[i], "=");
+        dr_str_add(&text, i > 0 ? ", " : "");
+        given_dropout = given_dropout || dr_str_starts(args->at[i], "dropout=");
         dr_json_add_ascii(&text, dr_arena_strndup(arena, args->at[i], n));
         dr_str_add(&text, ": ");
         dr_json_add_ascii(&text, args->at[i] + n + (args->at[i][n] == '='));
-        dr_str_add(&text, ", ");
     }
-    char number[32] = "null";
-    if (dr_opt_has(o, DR_OPT_network_dropout)) {
-        dr_float_repr(dr_opt_float(o, DR_OPT_network_dropout), number);
+    if (!given_dropout && !dr_opt_flag(o, DR_OPT_dim_from_weights)) { /* as sd-scripts adds it */
+        char number[32] = "null";
+        if (dr_opt_has(o, DR_OPT_network_dropout)) {
+            dr_float_repr(dr_opt_float(o, DR_OPT_network_dropout), number);
+        }
+        dr_str_printf(&text, ", \"dropout\": %s", number);
     }
-    dr_str_printf(&text, "\"dropout\": %s}", number);
+    dr_str_add(&text, "}");
     const dr_fact fact = dr_fact_text(dr_arena_strdup(arena, dr_str_get(&text)));
     dr_str_free(&text);
     return fact;

@@ -129,6 +129,7 @@ def base_models(place, case):
 class Replay:
     """The LoRA of the run so far: AdamW in f32, fed with the dumped gradients."""
 
+    computed = COMPUTED
     n_left_out = 0  # modules that the computed steps dropped
     n_limited = 0   # modules that --scale_weight_norms scaled, in all steps
 
@@ -257,7 +258,7 @@ class Replay:
 def check_steps(score, replay, dumps):
     worst, grad_errors, noise, names_good = {}, [], 0.0, True
     for step, dump in enumerate(dumps, 1):
-        if step in COMPUTED:
+        if step in replay.computed:
             errors, grads = replay.compute(dump)
             for key, value in errors.items():
                 worst[key] = max(worst.get(key, 0.0), value)
@@ -273,7 +274,7 @@ def check_steps(score, replay, dumps):
     listed = "".join(f"\n           {e:.2e} {name}" for e, name in grad_errors[:3])
     score.check("gradients are there for exactly the trained factors", names_good)
     if replay.case.module_dropout:
-        share = replay.n_left_out / (len(COMPUTED) * len(replay.network.modules()))
+        share = replay.n_left_out / (len(replay.computed) * len(replay.network.modules()))
         score.check("0.4 of the modules are left out of a batch", 0.25 < share < 0.55, f"{share:.2f}")
     if replay.case.norm_limit:
         score.check("modules were scaled down, others not",
@@ -411,14 +412,14 @@ PLAIN = {  # ss_* of a run that says nothing of them; sd-scripts' str() of its a
     "1.0": "max_grad_norm prior_loss_weight huber_scale",
     "0.1": "huber_c", "0.3": "multires_noise_discount", "snr": "huber_schedule", "l2": "loss_type",
     "constant": "lr_scheduler", "no": "mixed_precision", "networks.lora": "network_module",
-    "(unknown)": "sd_scripts_commit_hash", "torch.optim.adamw.AdamW(weight_decay=0.1,eps=1e-7)": "optimizer",
+    "(unknown)": "sd_scripts_commit_hash", "torch.optim.adamw.AdamW(weight_decay=0.1,eps=1e-07,betas=(0.9, 0.99))": "optimizer",
 }
 
 
 def check_metadata(score, place):
     case = Case("metadata", data="reg", seed=51, steps=4, dim=8, alpha=4.0, network_args=("conv_dim=2",),
                 flags=("--enable_bucket", "--min_bucket_reso=64", "--max_bucket_reso=128", "--clip_skip=1",
-                       "--training_comment=h\u00e9llo, \u732b", "--optimizer_args", "weight_decay=0.1", "eps=1e-7",
+                       "--training_comment=h\u00e9llo, \u732b", "--optimizer_args", "weight_decay=0.1", "eps=1e-7", "betas=0.9,0.99",
                        f"--reg_data_dir={place.data['reg'][1]}"))
     os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
     try:
