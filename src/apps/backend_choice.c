@@ -51,11 +51,13 @@ static dr_status check_distinct(dr_dist *d, const unsigned char uuid[16])
 
 static bool opened; /* the GPU of this process */
 
-static void report_convolutions(void)
+static void report_libraries(void)
 {
     char text[256];
     dr_cuda_describe_convolutions(text);
     dr_info("convolutions: %s", text);
+    dr_cuda_describe_attention(text);
+    dr_info("attention: %s", text);
 }
 
 static dr_status open_gpu(dr_dist *d, const dr_backend **out)
@@ -72,7 +74,7 @@ static dr_status open_gpu(dr_dist *d, const dr_backend **out)
     opened = true;
     dr_info("device: GPU %d, %s (compute capability %d.%d)", device, info.name, info.major,
             info.minor);
-    report_convolutions();
+    report_libraries();
     return DR_OK;
 }
 
@@ -87,7 +89,7 @@ void dr_backend_release(void)
 {
     dr_gpu_plane_close();
     if (opened) {
-        report_convolutions();
+        report_libraries();
     }
     dr_cuda_close();
 }

@@ -1,167 +1,441 @@
 /*
- * tests/emu/emu_cudnn.cc - the convolutions that src/backend/cuda gets from cuDNN, as plain loops
- * in the order of a stream.
+ * tests/emu/emu_cudnn.cc - cuDNN's graph API: src/backend/cuda builds its graphs and looks for
+ * plans with the same calls as for the real library, and emu_cudnn_run.cc computes what the graphs
+ * say.
  *
- * As with cuDNN some descriptions have no plan (here a third of them, by their sizes), plans want
- * workspace, and pointers must be aligned. A run fills its workspace, so work that is too small or
- * shared is seen; what the real library refuses is refused.
+ * As with cuDNN some graphs have no plan (here by their sizes: a third of the convolutions,
+ * attention of queries that are a multiple of 5), the first configuration is one that must not be
+ * taken, plans want workspace, and pointers must be aligned. A run fills its workspace, so work
+ * that is too small or shared is seen.
  */
-#include "backend/cuda/cuda_cudnn.h"
+#include "emu_cudnn.h"
 
 #include "emu_internal.h"
 
-#include <cstdint>
 #include <cstring>
 #include <cuda_runtime.h>
-#include <set>
-#include <string>
-#include <vector>
+
+struct emu_cudnn_handle {
+    cudaStream_t stream;
+};
 
 namespace
 {
-std::set<std::string> planned, refused;
+struct descriptor {
+    cudnnBackendDescriptorType_t type;
+    bool finished = false;
+    std::map<int, std::vector<char>> values;
+    emu_program program; /* of a graph, and of what is made of it */
+    bool deterministic = true;
+};
 
-std::string name_of(const dr_cuda_conv &c)
+std::string last_error;
+
+cudnnStatus_t refuse(const std::string &why, cudnnStatus_t st = CUDNN_STATUS_BAD_PARAM)
 {
-    return std::string(reinterpret_cast<const char *>(&c), sizeof c);
+    last_error = why;
+    return st;
 }
 
-bool has_plan(const dr_cuda_conv &c)
+descriptor *of(cudnnBackendDescriptor_t d)
 {
-    return c.result == c.dtype && (c.n + c.h + c.w + c.in + c.out) % 3 != 0;
+    return static_cast<descriptor *>(d);
 }
 
-size_t work_bytes(const dr_cuda_conv &c)
+size_t size_of(cudnnBackendAttributeType_t type)
 {
-    return static_cast<size_t>((c.in * 13 + c.out * 7 + c.kind) % 257);
-}
-
-void aligned(const void *p, const char *what)
-{
-    DR_CHECK(reinterpret_cast<uintptr_t>(p) % DR_CUDA_CUDNN_ALIGNMENT == 0,
-             "cuDNN: %s is not aligned to %d bytes", what, DR_CUDA_CUDNN_ALIGNMENT);
-}
-
-float element(const void *p, dr_dtype t, int64_t i)
-{
-    float v = 0.0f;
-    dr_convert(&v, DR_F32, static_cast<const char *>(p) + static_cast<size_t>(i) * dr_dtype_size(t),
-               t, 1);
-    return v;
-}
-
-/* out[i] = or += sums[i] */
-void store(const dr_cuda_conv &c, void *out, const std::vector<double> &sums)
-{
-    for (size_t i = 0; i < sums.size(); i++) {
-        const float old = c.adds ? element(out, c.result, static_cast<int64_t>(i)) : 0.0f;
-        const float v = old + static_cast<float>(sums[i]);
-        dr_convert(static_cast<char *>(out) + i * dr_dtype_size(c.result), c.result, &v, DR_F32, 1);
+    switch (type) {
+    case CUDNN_TYPE_BOOLEAN:
+        return sizeof(bool);
+    case CUDNN_TYPE_CHAR:
+        return 1;
+    case CUDNN_TYPE_INT64:
+        return sizeof(int64_t);
+    case CUDNN_TYPE_HANDLE:
+    case CUDNN_TYPE_VOID_PTR:
+    case CUDNN_TYPE_BACKEND_DESCRIPTOR:
+        return sizeof(void *);
+    case CUDNN_TYPE_FLOAT:
+        return sizeof(float);
+    default:
+        return sizeof(int); /* enumerations */
     }
 }
 
-std::vector<double> dense(const void *p, dr_dtype t, int64_t n)
+template <typename T> std::vector<T> list_of(const descriptor *d, int name)
 {
-    std::vector<double> v(static_cast<size_t>(n));
-    dr_convert(v.data(), DR_F64, p, t, v.size());
-    return v;
+    const auto at = d->values.find(name);
+    std::vector<T> list(at == d->values.end() ? 0 : at->second.size() / sizeof(T));
+    if (!list.empty()) {
+        memcpy(&list[0], at->second.data(), list.size() * sizeof(T));
+    }
+    return list;
 }
 
-/* Calls f(image pixel, output pixel, tap) for every triple that meets. */
-template <typename F> void each_meeting(const dr_cuda_conv &c, F f)
+template <typename T> T value_of(const descriptor *d, int name, T otherwise)
 {
-    for (int64_t y = 0; y < c.n * c.ho * c.wo; y++) {
-        const int64_t n = y / (c.ho * c.wo);
-        for (int64_t tap = 0; tap < c.geom.kh * c.geom.kw; tap++) {
-            const int64_t h = y / c.wo % c.ho * c.geom.stride - c.geom.top + tap / c.geom.kw;
-            const int64_t w = y % c.wo * c.geom.stride - c.geom.left + tap % c.geom.kw;
-            if (h >= 0 && h < c.h && w >= 0 && w < c.w) {
-                f((n * c.h + h) * c.w + w, y, tap);
+    return list_of<T>(d, name).empty() ? otherwise : list_of<T>(d, name)[0];
+}
+
+descriptor *part_of(const descriptor *d, int name)
+{
+    return of(value_of<void *>(d, name, nullptr));
+}
+
+emu_tensor tensor_of(const descriptor *op, int name)
+{
+    const descriptor *d = part_of(op, name);
+    emu_tensor t;
+    if (d != nullptr) {
+        t.id = value_of<int64_t>(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, 0);
+        t.alignment = value_of<int64_t>(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, 1);
+        t.type = value_of(d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_DATA_FLOAT);
+        t.is_virtual = value_of<char>(d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, 0) != 0;
+        t.by_value = value_of<char>(d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, 0) != 0;
+        t.size = list_of<int64_t>(d, CUDNN_ATTR_TENSOR_DIMENSIONS);
+        t.stride = list_of<int64_t>(d, CUDNN_ATTR_TENSOR_STRIDES);
+    }
+    return t;
+}
+
+struct names { /* of one kind of convolution: x, w, y, which of them is made */
+    int type, geometry, tensor[3], made, beta;
+};
+const names convolutions[] = {
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+     {CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y},
+     2,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+     {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY},
+     0,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+    {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+     {CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+      CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY},
+     1,
+     CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+};
+
+void read_convolution(const descriptor *d, const names &n, emu_operation *o)
+{
+    const descriptor *geometry = part_of(d, n.geometry);
+    const std::vector<int64_t> before =
+        list_of<int64_t>(geometry, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS);
+    const std::vector<int64_t> stride =
+        list_of<int64_t>(geometry, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
+    for (size_t k = 0; k < 3; k++) {
+        o->in.push_back(tensor_of(d, n.tensor[k]));
+    }
+    o->out = o->in[static_cast<size_t>(n.made)];
+    o->beta = value_of(d, n.beta, 0.0f);
+    o->conv = {{before[0], before[1]}, {stride[0], stride[1]}};
+}
+
+emu_operation operation_of(const descriptor *d)
+{
+    emu_operation o;
+    o.type = d->type;
+    switch (d->type) {
+    case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR:
+        o.in = {tensor_of(d, CUDNN_ATTR_OPERATION_MATMUL_ADESC),
+                tensor_of(d, CUDNN_ATTR_OPERATION_MATMUL_BDESC)};
+        o.out = tensor_of(d, CUDNN_ATTR_OPERATION_MATMUL_CDESC);
+        break;
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
+        o.in = {tensor_of(d, CUDNN_ATTR_OPERATION_POINTWISE_XDESC)};
+        if (part_of(d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC) != nullptr) {
+            o.in.push_back(tensor_of(d, CUDNN_ATTR_OPERATION_POINTWISE_BDESC));
+        }
+        o.out = tensor_of(d, CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
+        o.mode = value_of<int>(part_of(d, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR),
+                               CUDNN_ATTR_POINTWISE_MODE, -1);
+        break;
+    case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
+        o.in = {tensor_of(d, CUDNN_ATTR_OPERATION_REDUCTION_XDESC)};
+        o.out = tensor_of(d, CUDNN_ATTR_OPERATION_REDUCTION_YDESC);
+        o.mode = value_of<int>(part_of(d, CUDNN_ATTR_OPERATION_REDUCTION_DESC),
+                               CUDNN_ATTR_REDUCTION_OPERATOR, -1);
+        break;
+    case CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR:
+        o.in = {tensor_of(d, CUDNN_ATTR_OPERATION_RESHAPE_XDESC)};
+        o.out = tensor_of(d, CUDNN_ATTR_OPERATION_RESHAPE_YDESC);
+        break;
+    default:
+        for (const names &n : convolutions) {
+            if (n.type == d->type) {
+                read_convolution(d, n, &o);
             }
         }
     }
+    return o;
 }
 
-void run(const dr_cuda_conv &c, const void *a, const void *b, void *out)
+bool is_operation(const descriptor *d)
 {
-    const int64_t taps = c.geom.kh * c.geom.kw;
-    const int64_t images = c.n * c.h * c.w * c.in;
-    const int64_t outputs = c.n * c.ho * c.wo * c.out;
-    const int64_t weights = c.out * taps * c.in;
-    const bool forward = c.kind == DR_CUDA_CONV_Y;
-    const bool dx = c.kind == DR_CUDA_CONV_DX;
-    std::vector<double> x = dx ? std::vector<double>(static_cast<size_t>(images))
-                               : dense(forward ? a : b, c.dtype, images);
-    std::vector<double> w = c.kind == DR_CUDA_CONV_DW
-                                ? std::vector<double>(static_cast<size_t>(weights))
-                                : dense(b, c.dtype, weights);
-    std::vector<double> y =
-        forward ? std::vector<double>(static_cast<size_t>(outputs)) : dense(a, c.dtype, outputs);
-    each_meeting(c, [&](int64_t pixel, int64_t at, int64_t tap) {
-        double *xs = &x[static_cast<size_t>(pixel * c.in)];
-        for (int64_t o = 0; o < c.out; o++) {
-            double *ws = &w[static_cast<size_t>((o * taps + tap) * c.in)];
-            double &sum = y[static_cast<size_t>(at * c.out + o)];
-            for (int64_t i = 0; i < c.in; i++) {
-                if (forward) {
-                    sum += xs[i] * ws[i];
-                } else if (dx) {
-                    xs[i] += sum * ws[i];
-                } else {
-                    ws[i] += sum * xs[i];
-                }
+    switch (d->type) {
+    case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* The first product of attention: (N,heads,Sq,D) by (N,heads,D,Sk). */
+const emu_operation *scores_of(const emu_program &p)
+{
+    for (const emu_operation &o : p) {
+        if (o.type == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) {
+            return &o;
+        }
+    }
+    return nullptr;
+}
+
+bool has_plan(const emu_program &p)
+{
+    const emu_operation *s = scores_of(p);
+    if (s != nullptr) {
+        return s->in[0].size[3] % 8 == 0 && s->in[0].size[3] <= 256 && s->out.size[2] % 5 != 0;
+    }
+    const std::vector<int64_t> &x = p[0].in[0].size;
+    return (x[0] + x[1] + x[2] + x[3] + p[0].in[2].size[1]) % 3 != 0;
+}
+
+int64_t work_bytes(const emu_program &p)
+{
+    const emu_operation *s = scores_of(p);
+    if (s == nullptr) {
+        return (p[0].in[1].size[1] * 13 + p[0].in[1].size[0] * 7) % 257;
+    }
+    const std::vector<int64_t> &n = s->out.size;
+    const bool forward = p[0].type == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR;
+    return forward ? 0 : n[0] * n[1] * ((n[2] + 63) / 64 * 64) * ((n[3] + 63) / 64 * 64) * 2;
+}
+
+cudnnStatus_t finish_graph(descriptor *d)
+{
+    std::map<int64_t, bool> made; /* virtual tensors */
+    for (void *op : list_of<void *>(d, CUDNN_ATTR_OPERATIONGRAPH_OPS)) {
+        d->program.push_back(operation_of(of(op)));
+        for (const emu_tensor &t : d->program.back().in) {
+            if (t.is_virtual && !made[t.id]) {
+                return refuse("a tensor inside the graph is read before it is made");
             }
         }
-    });
-    store(c, out, forward ? y : dx ? x : w);
+        made[d->program.back().out.id] = true;
+    }
+    return d->program.empty() ? refuse("a graph of nothing") : CUDNN_STATUS_SUCCESS;
+}
+
+/* Two configurations: the first may sum in another order on every run. */
+int64_t results(const descriptor *heuristic, int64_t most, void **found)
+{
+    const int mode = value_of<int>(heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, -1);
+    const descriptor *graph = part_of(heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+    if (mode != CUDNN_HEUR_MODE_A || !has_plan(graph->program)) {
+        return 0;
+    }
+    for (int64_t i = 0; i < 2 && i < most; i++) {
+        of(found[i])->program = graph->program;
+        of(found[i])->deterministic = i == 1;
+    }
+    return 2;
+}
+
+std::vector<int> notes_of(const descriptor *engine)
+{
+    std::vector<int> notes;
+    if (!engine->deterministic) {
+        notes.push_back(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC);
+    }
+    if (engine->program[0].in[0].type != CUDNN_DATA_FLOAT) {
+        notes.push_back(CUDNN_NUMERICAL_NOTE_TENSOR_CORE);
+    }
+    return notes;
 }
 } // namespace
 
-dr_status dr_cuda_cudnn_open(bool, const char **why)
+size_t cudnnGetVersion(void)
 {
-    *why = nullptr;
-    return DR_OK;
+    return 91900;
 }
 
-void dr_cuda_cudnn_close(void)
+const char *cudnnGetErrorString(cudnnStatus_t status)
 {
-    planned.clear();
-    refused.clear();
+    return status == CUDNN_STATUS_SUCCESS ? "success" : "refused by the emulation";
 }
 
-int dr_cuda_cudnn_version(void)
+void cudnnGetLastErrorString(char *message, size_t max_size)
 {
-    return 90000;
+    (void)snprintf(message, max_size, "%s", last_error.c_str());
 }
 
-dr_cuda_cudnn_counts dr_cuda_cudnn_counted(void)
+cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 {
-    return dr_cuda_cudnn_counts{static_cast<int64_t>(planned.size()),
-                                static_cast<int64_t>(refused.size())};
+    *handle = new emu_cudnn_handle{nullptr};
+    return CUDNN_STATUS_SUCCESS;
 }
 
-bool dr_cuda_cudnn_has(const dr_cuda_conv *c, size_t *bytes)
+cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 {
-    const bool found = has_plan(*c);
-    (found ? planned : refused).insert(name_of(*c));
-    *bytes = found ? work_bytes(*c) : 0;
-    return found;
+    delete handle;
+    return CUDNN_STATUS_SUCCESS;
 }
 
-dr_status dr_cuda_cudnn_run(void *stream, const dr_cuda_conv *conv, const void *a, const void *b,
-                            void *out, void *work)
+cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, void *stream)
 {
-    const dr_cuda_conv c = *conv;
-    DR_CHECK(has_plan(c), "a convolution without a plan");
-    aligned(a, "the first operand");
-    aligned(b, "the second operand");
-    aligned(out, "the result");
-    aligned(work, "the workspace");
-    emu_enqueue(static_cast<cudaStream_t>(stream), [=]() {
-        if (work_bytes(c) > 0) {
-            memset(work, 0xff, work_bytes(c));
+    handle->stream = static_cast<cudaStream_t>(stream);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
+                                           cudnnBackendDescriptor_t *out)
+{
+    descriptor *d = new descriptor;
+    d->type = type;
+    *out = d;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t d)
+{
+    delete of(d);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t n,
+                                       const void *values)
+{
+    if (of(d)->finished) {
+        return refuse("an attribute of what is finished");
+    }
+    for (int64_t i = 0; type == CUDNN_TYPE_BACKEND_DESCRIPTOR && i < n; i++) {
+        if (!of(static_cast<void *const *>(values)[i])->finished) {
+            return refuse("a part that is not finished");
         }
-        run(c, a, b, out);
+    }
+    const char *bytes = static_cast<const char *>(values);
+    of(d)->values[name].assign(bytes, bytes + static_cast<size_t>(n) * size_of(type));
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t which)
+{
+    descriptor *d = of(which);
+    d->finished = true;
+    if (is_operation(d)) {
+        const std::string wrong = emu_check_operation(operation_of(d));
+        return wrong.empty() ? CUDNN_STATUS_SUCCESS : refuse(wrong);
+    }
+    if (d->type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR) {
+        return finish_graph(d);
+    }
+    if (d->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
+        const descriptor *config = part_of(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+        d->program = config->program;
+        d->deterministic = config->deterministic;
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t which,
+                                       cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t, int64_t most, int64_t *n,
+                                       void *values)
+{
+    const descriptor *d = of(which);
+    if (name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {
+        *n = results(d, most, static_cast<void **>(values));
+    } else if (name == CUDNN_ATTR_ENGINECFG_ENGINE) {
+        *n = 1;
+        descriptor *engine = of(*static_cast<void **>(values));
+        engine->program = d->program;
+        engine->deterministic = d->deterministic;
+    } else if (name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE) {
+        const std::vector<int> notes = notes_of(d);
+        *n = static_cast<int64_t>(notes.size());
+        if (!notes.empty()) {
+            memcpy(values, notes.data(), notes.size() * sizeof(int));
+        }
+    } else if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) {
+        *n = 1;
+        *static_cast<int64_t *>(values) = work_bytes(d->program);
+    } else {
+        return refuse("an attribute that the emulation does not know");
+    }
+    return CUDNN_STATUS_SUCCESS;
+}
+
+namespace
+{
+/* Checks one tensor's place; numbers given by value are copied into held now, as cuDNN does. */
+bool place(const emu_tensor &t, emu_places *places, std::map<int64_t, float> *held)
+{
+    if (t.is_virtual) {
+        return true;
+    }
+    const auto at = places->find(t.id);
+    if (at == places->end() ||
+        reinterpret_cast<uintptr_t>(at->second) % static_cast<uintptr_t>(t.alignment) != 0) {
+        return false;
+    }
+    if (t.by_value) {
+        (*held)[t.id] = *static_cast<const float *>(at->second);
+        return true;
+    }
+    return emu_is_device(at->second, 1);
+}
+} // namespace
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t which,
+                                  cudnnBackendDescriptor_t pack)
+{
+    const std::vector<int64_t> ids = list_of<int64_t>(of(pack), CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
+    const std::vector<void *> pointers =
+        list_of<void *>(of(pack), CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
+    void *work = value_of<void *>(of(pack), CUDNN_ATTR_VARIANT_PACK_WORKSPACE, nullptr);
+    const emu_program program = of(which)->program;
+    const size_t bytes = static_cast<size_t>(work_bytes(program));
+    emu_places places;
+    std::map<int64_t, float> held;
+    for (size_t i = 0; i < ids.size() && i < pointers.size(); i++) {
+        places[ids[i]] = pointers[i];
+    }
+    for (const emu_operation &o : program) {
+        bool fine = place(o.out, &places, &held);
+        for (const emu_tensor &t : o.in) {
+            fine = fine && place(t, &places, &held);
+        }
+        if (!fine) {
+            return refuse("a tensor without a place in GPU memory, or at an odd one");
+        }
+    }
+    if (!of(which)->deterministic || (bytes > 0 && !emu_is_device(work, bytes))) {
+        return refuse("a plan that must not be taken, or too little workspace");
+    }
+    emu_enqueue(handle->stream, [=]() {
+        std::map<int64_t, float> values = held;
+        emu_places now = places;
+        for (auto &entry : values) {
+            now[entry.first] = &entry.second;
+        }
+        if (bytes > 0) {
+            memset(work, 0xff, bytes);
+        }
+        emu_run_program(program, now);
     });
-    return DR_OK;
+    return CUDNN_STATUS_SUCCESS;
 }

@@ -50,6 +50,11 @@ static const dr_attention_case causal = {2, 77, 77, 16, 2, true, false};
 static const dr_attention_case wide = {1, 49, 49, 77, 1, false, false};
 static const dr_attention_case inference = {1, 33, 31, 3, 2, false, true};
 
+/* In 16 bits: cuDNN's, in groups of two heads; as many channels as SD 1.5 has; no plan. */
+static const dr_attention_case grouped = {2, 71, 77, 8, 6, false, false};
+static const dr_attention_case long_heads = {1, 17, 77, 160, 2, false, true};
+static const dr_attention_case unplanned = {1, 35, 77, 16, 2, false, false};
+
 static const dr_op_scenario scenarios[] = {
     {DR_OP_attention, "1x1x1", dr_case_attention, &one},
     {DR_OP_attention, "self", dr_case_attention, &self},
@@ -57,6 +62,10 @@ static const dr_op_scenario scenarios[] = {
     {DR_OP_attention, "causal", dr_case_attention, &causal},
     {DR_OP_attention, "one wide head", dr_case_attention, &wide},
     {DR_OP_attention, "without lse", dr_case_attention, &inference},
+    {DR_OP_attention, "wide heads without lse", dr_case_attention, &long_heads},
+    {DR_OP_attention, "multiples of five", dr_case_attention, &unplanned},
+    {DR_OP_attention_backward, "heads in groups", dr_case_attention_backward, &grouped},
+    {DR_OP_attention_backward, "multiples of five", dr_case_attention_backward, &unplanned},
     {DR_OP_attention_backward, "1x1x1", dr_case_attention_backward, &one},
     {DR_OP_attention_backward, "self", dr_case_attention_backward, &self},
     {DR_OP_attention_backward, "cross", dr_case_attention_backward, &cross},

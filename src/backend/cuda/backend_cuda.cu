@@ -12,6 +12,7 @@
 
 extern "C" {
 #include "backend/cuda/cuda_cudnn.h"
+#include "backend/cuda/cuda_sdpa.h"
 #include "ops/attention.h"
 #include "ops/conv2d.h"
 #include "ops/diffusion_ops.h"
@@ -237,6 +238,22 @@ void dr_cuda_describe_convolutions(char out[256])
             out, 256, "cuDNN %d.%d.%d has plans for %lld of %lld; own kernels do %lld",
             version / 10000, version / 100 % 100, version % 100, static_cast<long long>(n.planned),
             static_cast<long long>(n.planned + n.refused), static_cast<long long>(n.refused));
+    }
+}
+
+void dr_cuda_describe_attention(char out[256])
+{
+    const dr_cuda_sdpa_counts n = dr_cuda_sdpa_counted();
+    if (gpu.no_cudnn != nullptr) {
+        (void)snprintf(out, 256, "own kernels: %.230s", gpu.no_cudnn);
+    } else if (n.planned + n.refused == 0) {
+        (void)snprintf(out, 256, "own kernels in fp32 and with a causal limit, else cuDNN's");
+    } else {
+        (void)snprintf(out, 256, "cuDNN has plans for %lld of %lld%s%.180s",
+                       static_cast<long long>(n.planned),
+                       static_cast<long long>(n.planned + n.refused),
+                       n.why != nullptr ? "; own kernels do the others, as " : "",
+                       n.why != nullptr ? n.why : "");
     }
 }
 

@@ -40,6 +40,8 @@ DR_MUST_USE dr_status dr_cuda_describe(int device, dr_cuda_info *out);
 /* What convolutions of the open GPU run on, in words: cuDNN's version, or why there is none; and,
  * once some were asked for, how many have a plan there. */
 void dr_cuda_describe_convolutions(char out[256]);
+/* The same of attention: how many shapes cuDNN's fused kernels do, and why not the others. */
+void dr_cuda_describe_attention(char out[256]);
 /* Memory of the open GPU that nobody uses. */
 DR_MUST_USE dr_status dr_cuda_free_bytes(uint64_t *out);
 

@@ -1,8 +1,8 @@
 /*
- * backend/cuda/cuda_attention.cu - attention (ops/attention.h) as batched matrix products over
- * heads with our softmax between them. Scores exist for a range of query rows at a time, so memory
- * is linear in the lengths; they and the softmax are f32, probabilities are stored in the
- * activation dtype.
+ * backend/cuda/cuda_attention.cu - attention (ops/attention.h): cuDNN's fused kernels where they
+ * can (cuda_attention_fused.cu), else batched matrix products over heads with our softmax between
+ * them. Scores exist for a range of query rows at a time, so memory is linear in the lengths; they
+ * and the softmax are f32, probabilities are stored in the activation dtype.
  *
  * Backward, per range of queries (delta_i = do_i . o_i):
  * p = exp(scale q k^T - lse); dp = do v^T; ds = p (dp - delta) scale; dv += p^T do; dk += ds^T q;
@@ -67,12 +67,17 @@ static size_t sum_bytes(const attention *s)
 size_t dr_cuda_attention_work_bytes(const dr_attention_args *a)
 {
     const attention s = describe(a->q, a->k, a->heads, a->causal);
-    return score_bytes(&s) + probability_bytes(&s);
+    size_t fused = 0;
+    return dr_cuda_attention_is_fused(a, &fused) ? fused : score_bytes(&s) + probability_bytes(&s);
 }
 
 size_t dr_cuda_attention_backward_work_bytes(const dr_attention_backward_args *a)
 {
     const attention s = describe(a->q, a->k, a->heads, a->causal);
+    size_t fused = 0;
+    if (dr_cuda_attention_backward_is_fused(a, &fused)) {
+        return fused;
+    }
     return 2 * score_bytes(&s) + 2 * probability_bytes(&s) + 2 * sum_bytes(&s) +
            align64(static_cast<size_t>(s.n * s.heads * s.sq) * sizeof(float));
 }
@@ -176,6 +181,10 @@ template <typename T> static dr_status forward(dr_context *cx, const dr_attentio
 
 dr_status dr_cuda_attention(dr_context *cx, const dr_attention_args *a)
 {
+    size_t bytes = 0;
+    if (dr_cuda_attention_is_fused(a, &bytes)) {
+        return dr_cuda_attention_fused(cx, a);
+    }
     DR_CUDA_WITH_TYPE(a->q->dtype, return forward<T>(cx, a));
 }
 
@@ -312,5 +321,9 @@ template <typename T> static dr_status backward(dr_context *cx, const dr_attenti
 
 dr_status dr_cuda_attention_backward(dr_context *cx, const dr_attention_backward_args *a)
 {
+    size_t bytes = 0;
+    if (dr_cuda_attention_backward_is_fused(a, &bytes)) {
+        return dr_cuda_attention_backward_fused(cx, a);
+    }
     DR_CUDA_WITH_TYPE(a->q->dtype, return backward<T>(cx, a));
 }

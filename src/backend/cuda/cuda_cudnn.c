@@ -29,8 +29,7 @@
     X(cudnnGetVersion)                                                                             \
     X(cudnnSetStream)
 
-enum { CANDIDATES = 16 };                     /* configurations asked of a heuristic */
-static const int64_t MOST_WORK = 256LL << 20; /* bytes a plan may want */
+enum { CANDIDATES = 16 }; /* configurations asked of a heuristic */
 
 static struct {
 #define X(name) __typeof__(&(name)) name;
@@ -209,14 +208,14 @@ static bool try_plan(dr_cudnn_graph *g, cudnnBackendDescriptor_t config)
     if (!trial.failed &&
         dnn.cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
                                      CUDNN_TYPE_INT64, 1, &n, &bytes) == CUDNN_STATUS_SUCCESS &&
-        bytes <= MOST_WORK && g->n_made < DR_CUDNN_MAX_MADE) {
+        bytes <= DR_CUDA_CUDNN_MOST_WORK && g->n_made < DR_CUDNN_MAX_MADE) {
         g->made[g->n_made++] = plan;
         g->plan = plan;
         g->work_bytes = (size_t)bytes;
         return true;
     }
     (void)snprintf(g->why, sizeof g->why, "%s",
-                   trial.failed ? trial.why : "every plan wants more than 256 MiB");
+                   trial.failed ? trial.why : "every plan wants more than 272 MiB");
     dr_cudnn_free(&trial);
     return false;
 }
@@ -290,6 +289,7 @@ dr_status dr_cuda_cudnn_open(bool tf32, const char **why)
         DR_FAIL(DR_DEVICE, "cuDNN cannot start: %s", dnn.cudnnGetErrorString(st));
     }
     dr_cuda_cudnn_conv_begin(tf32);
+    dr_cuda_sdpa_begin();
     return DR_OK;
 }
 
@@ -305,12 +305,14 @@ dr_status dr_cuda_cudnn_open_for(const char *json, bool tf32)
         DR_FAIL(DR_UNSUPPORTED, "cuDNN plans for no GPU that is not here: %s", g.why);
     }
     dr_cuda_cudnn_conv_begin(tf32);
+    dr_cuda_sdpa_begin();
     return DR_OK;
 }
 
 void dr_cuda_cudnn_close(void)
 {
     dr_cuda_cudnn_conv_end();
+    dr_cuda_sdpa_end();
     if (dnn.device != NULL) {
         (void)dnn.cudnnBackendDestroyDescriptor(dnn.device);
     }

@@ -1,6 +1,6 @@
 /*
  * backend/cuda/cuda_cudnn.h - convolutions by cuDNN, opened when a GPU is. Private to backend/cuda;
- * the emulated build has loops in its place (tests/emu/emu_cudnn.cc).
+ * the emulated build has its own cuDNN (tests/emu/emu_cudnn.cc).
  *
  * A convolution has one plan per description, found when it is first asked for (while the step is
  * planned) and kept until the GPU is closed. Plans are deterministic; in F32 they multiply in F32
@@ -34,7 +34,8 @@ typedef struct dr_cuda_conv {
     int32_t adds;    /* 1: to what is there */
 } dr_cuda_conv;
 
-enum { DR_CUDA_CUDNN_ALIGNMENT = 16 }; /* of every pointer, in bytes */
+enum { DR_CUDA_CUDNN_ALIGNMENT = 16 };        /* of every pointer, in bytes */
+enum { DR_CUDA_CUDNN_MOST_WORK = 272 << 20 }; /* bytes of workspace that a plan may want */
 
 /* What convolutions met so far, for the report of a run. */
 typedef struct dr_cuda_cudnn_counts {

@@ -4,26 +4,13 @@
  */
 #include "backend/cuda/cuda_cudnn.h"
 #include "backend/cuda/cuda_cudnn_internal.h"
-#include "base/arena.h"
 #include "base/log.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-enum { BUCKETS = 256 };
 enum { IMAGE = 1, WEIGHTS, OUTPUT }; /* ids of the tensors */
-
-typedef struct plan {
-    dr_cuda_conv key;
-    struct plan *next;
-    bool found;
-    dr_cudnn_graph graph;
-} plan;
 
 static struct {
     bool open, tf32;
-    plan *buckets[BUCKETS];
-    dr_cuda_cudnn_counts counts;
+    dr_cudnn_plans plans;
 } convs;
 
 void dr_cuda_cudnn_conv_begin(bool tf32)
@@ -34,20 +21,13 @@ void dr_cuda_cudnn_conv_begin(bool tf32)
 
 void dr_cuda_cudnn_conv_end(void)
 {
-    for (size_t i = 0; i < BUCKETS; i++) {
-        while (convs.buckets[i] != NULL) {
-            plan *p = convs.buckets[i];
-            convs.buckets[i] = p->next;
-            dr_cudnn_free(&p->graph);
-            free(p);
-        }
-    }
-    memset(&convs, 0, sizeof convs);
+    dr_cudnn_plans_free(&convs.plans);
+    convs.open = convs.tf32 = false;
 }
 
 dr_cuda_cudnn_counts dr_cuda_cudnn_counted(void)
 {
-    return convs.counts;
+    return (dr_cuda_cudnn_counts){.planned = convs.plans.planned, .refused = convs.plans.refused};
 }
 
 static cudnnDataType_t type_of(dr_dtype t)
@@ -146,48 +126,26 @@ static void build(dr_cudnn_graph *g, const dr_cuda_conv *c)
     dr_cudnn_add_op(g, op);
 }
 
-static size_t bucket_of(const dr_cuda_conv *c)
-{
-    uint64_t h = 14695981039346656037ULL; /* FNV-1a */
-    const unsigned char *bytes = (const unsigned char *)c;
-    for (size_t i = 0; i < sizeof *c; i++) {
-        h = (h ^ bytes[i]) * 1099511628211ULL;
-    }
-    return (size_t)(h % BUCKETS);
-}
-
-static void report_missing(const plan *p)
+static void report_missing(const dr_cuda_conv *c, const char *why)
 {
     static const char *const kinds[] = {"forward", "dx", "dw"};
-    const dr_cuda_conv *c = &p->key;
     dr_debug("cuDNN has no plan for %s of a %dx%d convolution, (%lld,%lld,%lld,%lld) to %lld "
              "channels in %s: %s",
              kinds[c->kind], c->geom.kh, c->geom.kw, (long long)c->n, (long long)c->h,
-             (long long)c->w, (long long)c->in, (long long)c->out, dr_dtype_name(c->dtype),
-             p->graph.why);
+             (long long)c->w, (long long)c->in, (long long)c->out, dr_dtype_name(c->dtype), why);
 }
 
-static plan *plan_of(const dr_cuda_conv *c)
+static dr_cudnn_plan *plan_of(const dr_cuda_conv *c)
 {
-    plan **bucket = &convs.buckets[bucket_of(c)];
-    for (plan *p = *bucket; p != NULL; p = p->next) {
-        if (memcmp(&p->key, c, sizeof *c) == 0) {
-            return p;
+    bool is_new = false;
+    dr_cudnn_plan *p = dr_cudnn_plan_of(&convs.plans, c, sizeof *c, &is_new);
+    if (is_new) {
+        build(&p->graph, c);
+        dr_cudnn_plan_choose(&convs.plans, p, c->dtype == DR_F32 && !convs.tf32);
+        if (!p->found) {
+            report_missing(c, p->graph.why);
         }
     }
-    plan *p = dr_xcalloc(1, sizeof *p);
-    p->key = *c;
-    build(&p->graph, c);
-    p->found = !p->graph.failed && dr_cudnn_find_plan(&p->graph, c->dtype == DR_F32 && !convs.tf32);
-    if (p->found) {
-        convs.counts.planned++;
-    } else {
-        convs.counts.refused++;
-        report_missing(p);
-        dr_cudnn_free(&p->graph);
-    }
-    p->next = *bucket;
-    *bucket = p;
     return p;
 }
 
@@ -197,7 +155,7 @@ bool dr_cuda_cudnn_has(const dr_cuda_conv *c, size_t *bytes)
     if (!convs.open) {
         return false;
     }
-    const plan *p = plan_of(c);
+    const dr_cudnn_plan *p = plan_of(c);
     *bytes = p->found ? p->graph.work_bytes : 0;
     return p->found;
 }
@@ -208,7 +166,7 @@ dr_status dr_cuda_cudnn_run(void *stream, const dr_cuda_conv *c, const void *a, 
     static const int64_t ids[][3] = {[DR_CUDA_CONV_Y] = {IMAGE, WEIGHTS, OUTPUT},
                                      [DR_CUDA_CONV_DX] = {OUTPUT, WEIGHTS, IMAGE},
                                      [DR_CUDA_CONV_DW] = {OUTPUT, IMAGE, WEIGHTS}};
-    const plan *p = plan_of(c);
+    const dr_cudnn_plan *p = plan_of(c);
     void *const pointers[3] = {(void *)(uintptr_t)a, (void *)(uintptr_t)b, out};
     DR_CHECK(p->found, "a convolution without a plan");
     return dr_cudnn_execute(&p->graph, stream, 3, ids[c->kind], pointers, work);

@@ -11,7 +11,8 @@
 
 #include <cudnn_graph.h>
 
-enum { DR_CUDNN_MAX_MADE = 96, DR_CUDNN_MAX_OPS = 24, DR_CUDNN_MAX_TENSORS = 16 };
+enum { DR_CUDNN_MAX_MADE = 160, DR_CUDNN_MAX_OPS = 24, DR_CUDNN_MAX_TENSORS = 16 };
+enum { DR_CUDNN_BUCKETS = 256, DR_CUDNN_MAX_KEY = 128 };
 
 typedef struct dr_cudnn_graph {
     cudnnBackendDescriptor_t made[DR_CUDNN_MAX_MADE]; /* everything, for destruction */
@@ -44,9 +45,32 @@ DR_MUST_USE dr_status dr_cudnn_execute(const dr_cudnn_graph *g, void *stream, in
                                        const int64_t *ids, void *const *pointers, void *work);
 void dr_cudnn_free(dr_cudnn_graph *g);
 
-/* The plans of convolutions: from now on, and no longer. */
+/* ---- plans by their descriptions ---- */
+
+typedef struct dr_cudnn_plan {
+    unsigned char key[DR_CUDNN_MAX_KEY];
+    struct dr_cudnn_plan *next;
+    bool found;
+    dr_cudnn_graph graph;
+} dr_cudnn_plan;
+
+typedef struct dr_cudnn_plans {
+    dr_cudnn_plan *bucket[DR_CUDNN_BUCKETS];
+    int64_t planned, refused;
+} dr_cudnn_plans;
+
+/* The plan of a description (all its bytes count). is_new: its graph is empty, and to be built and
+ * given to dr_cudnn_plan_choose. */
+dr_cudnn_plan *dr_cudnn_plan_of(dr_cudnn_plans *plans, const void *key, size_t bytes, bool *is_new);
+/* Looks for a plan of p's graph, and counts it; a graph without one is freed, its why stays. */
+void dr_cudnn_plan_choose(dr_cudnn_plans *plans, dr_cudnn_plan *p, bool no_tensor_cores);
+void dr_cudnn_plans_free(dr_cudnn_plans *plans);
+
+/* Plans are made from now on, and no longer. */
 void dr_cuda_cudnn_conv_begin(bool tf32);
 void dr_cuda_cudnn_conv_end(void);
+void dr_cuda_sdpa_begin(void);
+void dr_cuda_sdpa_end(void);
 
 /* For tests on machines without a GPU: plans are made for the GPU that these properties (cuDNN's
  * JSON) describe; nothing can be run. */

@@ -31,6 +31,11 @@ dr_status dr_cuda_launched(const char *kernel, const char *file, int line);
 size_t dr_cuda_conv2d_work_bytes(dr_op_id op, const void *args);
 size_t dr_cuda_attention_work_bytes(const dr_attention_args *a);
 size_t dr_cuda_attention_backward_work_bytes(const dr_attention_backward_args *a);
+/* Attention by cuDNN: whether it can, and the workspace that takes. */
+bool dr_cuda_attention_is_fused(const dr_attention_args *a, size_t *bytes);
+bool dr_cuda_attention_backward_is_fused(const dr_attention_backward_args *a, size_t *bytes);
+dr_status dr_cuda_attention_fused(dr_context *cx, const dr_attention_args *a);
+dr_status dr_cuda_attention_backward_fused(dr_context *cx, const dr_attention_backward_args *a);
 size_t dr_cuda_groupnorm_work_bytes(const dr_groupnorm_args *a);
 size_t dr_cuda_groupnorm_backward_work_bytes(const dr_groupnorm_backward_args *a);
 size_t dr_cuda_layernorm_backward_work_bytes(const dr_layernorm_backward_args *a);
