@@ -341,6 +341,7 @@ static void alarm_settings(const dr_options *o, dr_train_config *c)
                                                     : DR_NAN_STOP;
     c->dead_check = alarm_choice(o, DR_OPT_dead_check);
     c->base_check = alarm_choice(o, DR_OPT_base_check);
+    c->check_ranks_every = dr_opt_int(o, DR_OPT_check_ranks_every);
 }
 
 static void log_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)

@@ -12,10 +12,20 @@
 #include <time.h>
 #include <unistd.h>
 
-typedef enum fault_kind { KILL, STOP, EXIT, DELAY, ENOSPACE, A_NAN, DEAD, N_KINDS } fault_kind;
+typedef enum fault_kind {
+    KILL,
+    STOP,
+    EXIT,
+    DELAY,
+    ENOSPACE,
+    A_NAN,
+    DEAD,
+    FLIP,
+    N_KINDS
+} fault_kind;
 
 static const char *const kind_names[N_KINDS] = {"kill",   "stop", "exit", "delay",
-                                                "enospc", "nan",  "dead"};
+                                                "enospc", "nan",  "dead", "flip"};
 
 typedef struct fault {
     fault_kind kind;
@@ -44,7 +54,7 @@ static dr_status fail_spec(const char *spec, const char *why)
 {
     DR_FAIL(DR_INVALID,
             "--inject %s: %s; expected KIND:step=N or KIND:write=N with KIND one of kill, stop, "
-            "exit, delay, enospc, nan, dead, then e.g. ,rank=1",
+            "exit, delay, enospc, nan, dead, flip, then e.g. ,rank=1",
             spec, why);
 }
 
@@ -98,15 +108,16 @@ static dr_status parse_fault(const char *spec, char *text, int rank)
          pair = strtok_r(NULL, ",", &place)) {
         DR_TRY(parse_pair(spec, pair, &f, &on_rank));
     }
-    const bool numbers = f.kind == A_NAN || f.kind == DEAD;
+    const bool numbers = f.kind == A_NAN || f.kind == DEAD || f.kind == FLIP;
     if ((f.step == 0) == (f.write == 0) || (f.kind == ENOSPACE && f.write == 0) ||
         (numbers && f.step == 0)) {
-        return fail_spec(spec,
-                         "the place is not clear (enospc needs write=N, nan and dead step=N)");
+        return fail_spec(spec, "the place is not clear (enospc needs write=N; nan, dead and flip "
+                               "step=N)");
     }
     if ((f.kind == DEAD && f.param[0] == '\0') || (!numbers && f.param[0] != '\0') ||
-        (f.param[0] != '\0' && on_rank >= 0)) {
-        return fail_spec(spec, "param=NAME is for nan and dead, without a rank: dead needs it");
+        (f.param[0] != '\0' && on_rank >= 0 && f.kind != FLIP)) {
+        return fail_spec(spec, "param=NAME is for nan and dead, without a rank, and for flip; dead "
+                               "needs it");
     }
     if (n_faults == MAX_FAULTS) {
         return fail_spec(spec, "too many faults");
@@ -167,6 +178,7 @@ static void strike(const fault *f)
     case ENOSPACE:
     case A_NAN:
     case DEAD:
+    case FLIP:
     case N_KINDS:
         break;
     }
@@ -213,6 +225,9 @@ dr_fault_numbers dr_fault_numbers_at(int64_t step)
             out.nan_param = param != NULL ? param : out.nan_param;
         } else if (f->kind == DEAD && f->step <= step) {
             out.dead_param = param;
+        } else if (f->kind == FLIP && f->step == step) {
+            out.flip = true;
+            out.flip_param = param;
         }
     }
     return out;

@@ -12,6 +12,7 @@
  *   nan    the step meets a NaN: in its input, or with param=NAME in the sum of the gradients of
  *          that parameter (on all ranks)
  *   dead   from that step on the sum of the gradients of param=NAME is zero (on all ranks)
+ *   flip   after the step a bit of a trained weight, or of param=NAME, is another one
  *
  * Where: step=N, before the N-th optimizer step of the run; or write=N, before the N-th change that
  * the process makes to its files (base/file.h: open, write, flush, sync, rename; whoever changes
@@ -39,8 +40,8 @@ DR_MUST_USE bool dr_fault_at_write(void);
 
 /* What a step is to meet; the parameter's name, or NULL. */
 typedef struct dr_fault_numbers {
-    bool nan_input;
-    const char *nan_param, *dead_param;
+    bool nan_input, flip;
+    const char *nan_param, *dead_param, *flip_param; /* flip_param: NULL for any */
 } dr_fault_numbers;
 dr_fault_numbers dr_fault_numbers_at(int64_t step);
 

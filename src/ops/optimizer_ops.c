@@ -14,6 +14,15 @@ dr_status dr_sumsq(dr_context *cx, const dr_sumsq_args *a)
     DR_DISPATCH(cx, sumsq, a);
 }
 
+dr_status dr_checksum(dr_context *cx, const dr_checksum_args *a)
+{
+    DR_CHECK(a->x != NULL && a->x->data != NULL, "checksum: x is missing");
+    DR_CHECK(dr_dtype_size(a->x->dtype) == 4 || dr_dtype_size(a->x->dtype) == 2,
+             "checksum: x is of %s", dr_dtype_name(a->x->dtype));
+    dr_ops_check_shape("checksum", "out", a->out, DR_F64, 1, DR_DIMS(DR_CHECKSUM_PARTS));
+    DR_DISPATCH(cx, checksum, a);
+}
+
 dr_status dr_adamw(dr_context *cx, const dr_adamw_args *a)
 {
     dr_ops_check_activation(cx, "adamw", "p", a->p);

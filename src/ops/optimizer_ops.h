@@ -23,6 +23,19 @@ struct dr_sumsq_args {
 DR_MUST_USE dr_status dr_sumsq(dr_context *cx, const dr_sumsq_args *a);
 
 /*
+ * A checksum of the bits, the same for any order of summation and on every backend. Element i, as
+ * an unsigned number x[i], has h = mix(x[i] ^ (i + 1) 0x9e3779b97f4a7c15), mix: h ^= h >> 30,
+ * h *= 0xbf58476d1ce4e5b9, h ^= h >> 27, h *= 0x94d049bb133111eb, h ^= h >> 31, in 64 bits;
+ * out[k] += the sum of bits 16 k .. 16 k + 15 of all h, exact up to 2^37 elements.
+ */
+enum { DR_CHECKSUM_PARTS = 4 };
+struct dr_checksum_args {
+    const dr_tensor *x; /* elements of 4 or 2 bytes */
+    dr_tensor *out;     /* (4) F64 */
+};
+DR_MUST_USE dr_status dr_checksum(dr_context *cx, const dr_checksum_args *a);
+
+/*
  * torch.optim.AdamW: p *= 1 - lr wd; m = lerp(m, g, 1-b1); v = fma((1-b2) g, g, b2 v);
  * p += -(lr/(1-b1^step)) m / (sqrt(v)/sqrt(1-b2^step) + eps).
  */

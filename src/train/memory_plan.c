@@ -4,7 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "train/lora/lora_norms.h"
-#include "train/run_internal.h"
+#include "train/run_alarms.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -72,6 +72,9 @@ static dr_status update_peak(dr_run *r, size_t *peak)
     if (st == DR_OK && r->c->lora != NULL && r->c->lora->norm_limit > 0.0) {
         dr_lora_norms norms;
         st = dr_lora_limit_norms(&r->net, &cx, r->c->lora->norm_limit, &norms);
+    }
+    if (st == DR_OK) {
+        st = dr_run_plan_rank_check(r, &cx);
     }
     size_t bytes = dr_pool_peak_bytes(dry);
     bytes += r->c->fused_backward ? *peak : 0; /* inside backward */

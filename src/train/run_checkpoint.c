@@ -8,7 +8,7 @@
 #include "base/note.h"
 #include "base/tree.h"
 #include "ops/optimizer_ops.h"
-#include "train/run_internal.h"
+#include "train/run_states.h"
 
 #include <math.h>
 #include <stdlib.h>

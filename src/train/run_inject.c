@@ -40,6 +40,29 @@ static const dr_param *find_param(const dr_run *r, const char *name)
     return NULL;
 }
 
+static dr_status no_param(const char *name)
+{
+    DR_FAIL(DR_INVALID, "--inject: no parameter '%s' is trained", name);
+}
+
+dr_status dr_run_inject_flip(dr_run *r, int64_t global_step)
+{
+    const dr_fault_numbers faults = dr_fault_numbers_at(global_step + 1);
+    if (!faults.flip) {
+        return DR_OK;
+    }
+    const dr_param *p =
+        faults.flip_param != NULL ? find_param(r, faults.flip_param) : r->groups[0].at[0];
+    if (p == NULL) {
+        dr_dist_abort(r->dist, no_param(faults.flip_param)); /* the others do not ask */
+    }
+    const dr_device *device = r->backend->device;
+    unsigned char byte = 0; /* the lowest of the first element */
+    DR_TRY(device->download(&byte, p->master.data, 1));
+    byte ^= 1;
+    return device->upload(p->master.data, &byte, 1);
+}
+
 dr_status dr_run_inject_gradients(dr_run *r, int64_t global_step)
 {
     const dr_fault_numbers faults = dr_fault_numbers_at(global_step + 1);
@@ -50,7 +73,7 @@ dr_status dr_run_inject_gradients(dr_run *r, int64_t global_step)
         }
         const dr_param *p = find_param(r, names[i]);
         if (p == NULL) {
-            DR_FAIL(DR_INVALID, "--inject: no parameter '%s' is trained", names[i]);
+            return no_param(names[i]);
         }
         const size_t bytes = (size_t)p->n * dr_dtype_size(p->grad.dtype);
         DR_TRY(i == 0 ? spoil(r, &p->grad) : r->backend->device->zero(p->grad.data, bytes));

@@ -86,6 +86,7 @@ typedef struct dr_run {
     uint32_t steps_per_epoch;
     int64_t n_steps;
     int64_t step;          /* done so far, those before a resume included */
+    int64_t equal_at_step; /* all ranks were seen to hold the same weights */
     int64_t schedule_from; /* step at which the learning-rate schedule began */
     int stop_signal;       /* all ranks agreed to stop because of it; 0: none */
     bool resuming;
@@ -233,18 +234,5 @@ DR_MUST_USE dr_status dr_run_plan_samples(dr_run *r, size_t *peak);
  * fails of costs that picture; the training is the same with and without. */
 DR_MUST_USE dr_status dr_run_sample_due(dr_run *r);
 void dr_run_close_samples(dr_run *r);
-
-/* ---- run_state.c ---- */
-
-/* What the run starts from, for its states: before weights and dataset change. */
-DR_MUST_USE dr_status dr_run_fingerprint_model(dr_run *r);
-void dr_run_fingerprint_dataset(dr_run *r);
-/* Writes the state after the last step done (rank 0). */
-DR_MUST_USE dr_status dr_run_write_state(dr_run *r, const char *path);
-/* Collective. Finds the state of --resume; seed and virtual shards that were not given are its. */
-DR_MUST_USE dr_status dr_run_open_state(dr_run *r);
-/* Collective. Weights and optimizer of the state, once it is found to fit. DR_INEXACT lists what
- * differs, DR_FORMAT what cannot be loaded. */
-DR_MUST_USE dr_status dr_run_load_state(dr_run *r);
 
 #endif

@@ -10,6 +10,7 @@
 #include "io/xxh3.h"
 #include "train/device_numbers.h"
 #include "train/run_alarms.h"
+#include "train/run_states.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -361,6 +361,7 @@ dr_status dr_run_step(dr_run *r, const dr_step *step, uint32_t epoch, int64_t gl
     span = dr_span_begin();
     if (good && !r->c->fused_backward) {
         DR_TRY(update(r, &cx, global_step, text, norm));
+        DR_TRY(dr_run_inject_flip(r, global_step));
     } else if (!good && !scale_takes(r, loss)) {
         const dr_step_place place = {step, epoch, global_step, text};
         DR_TRY(dr_run_not_finite(r, &place, loss, norm));

@@ -11,6 +11,7 @@
 #include "train/hub/hub.h"
 #include "train/report/run_profile.h"
 #include "train/run_alarms.h"
+#include "train/run_states.h"
 #include "train/watchdog.h"
 
 #include <stdlib.h>
@@ -347,6 +348,7 @@ static dr_status end_step(dr_run *r)
     if (dr_dist_rank(r->dist) == 0) {
         dr_note("step %lld", (long long)r->step);
     }
+    DR_TRY(dr_run_check_ranks(r));
     dr_watchdog_does(DR_DOES_VALIDATE);
     DR_TRY(dr_run_validate_due(r));
     dr_watchdog_does(DR_DOES_SAMPLE);
@@ -398,6 +400,7 @@ static dr_status train_epoch(dr_run *r, uint32_t epoch)
 static dr_status train(dr_run *r)
 {
     dr_status st = DR_OK;
+    r->equal_at_step = r->step;
     dr_stop_take_notes(true);
     dr_progress_begin(&r->progress, r->c->progress, r->n_steps, (uint32_t)dr_run_n_epochs(r),
                       r->resuming ? &r->resumed_loss : NULL);

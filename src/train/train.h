@@ -118,6 +118,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     double lr_power;
     dr_nan_choice nan;
     dr_alarm_choice dead_check, base_check;
+    int64_t check_ranks_every; /* steps; 0: never */
     dr_progress_mode progress;
     const char *logging_dir; /* NULL: no files */
     const char *report; /* --report: path of the page at the end; NULL: in logging_dir, if any */

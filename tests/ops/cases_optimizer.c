@@ -12,6 +12,15 @@ void dr_case_sumsq(dr_op_run *r, const void *params)
     assert_ok(dr_sumsq(&r->cx, &a));
 }
 
+void dr_case_checksum(dr_op_run *r, const void *params)
+{
+    const dr_grid_case *c = params;
+    const dr_checksum_args a = {
+        .x = dr_op_typed(r, DR_OP_INPUT, "x", c->variant ? DR_BF16 : DR_F32, 1, &c->c),
+        .out = dr_op_typed(r, DR_OP_ACCUMULATED, "out", DR_F64, 1, DR_DIMS(DR_CHECKSUM_PARTS))};
+    assert_ok(dr_checksum(&r->cx, &a));
+}
+
 /* Three steps from empty moments, gradients scaled by one half. */
 void dr_case_adamw(dr_op_run *r, const void *params)
 {
@@ -298,6 +307,9 @@ static const dr_grid_case block_plain_lion = {.c = 77, .h = DR_BLOCKWISE_LION, .
 
 static const dr_op_scenario scenarios[] = {
     SIZES(DR_OP_sumsq, dr_case_sumsq),
+    SIZES(DR_OP_checksum, dr_case_checksum),
+    {DR_OP_checksum, "77 of BF16", dr_case_checksum, &other},
+    {DR_OP_checksum, "65600 of BF16", dr_case_checksum, &other_blocks},
     SIZES(DR_OP_adamw, dr_case_adamw),
     SIZES(DR_OP_lerp, dr_case_lerp),
     {DR_OP_lerp, "from the other end", dr_case_lerp, &other},

@@ -100,6 +100,7 @@ void dr_case_timestep_embedding(dr_op_run *r, const void *params);  /* n, c     
 void dr_case_mix(dr_op_run *r, const void *params);                 /* n, h, w, c             */
 void dr_case_mse(dr_op_run *r, const void *params);                 /* dpred NULL; c2: a mask  */
 void dr_case_posterior_sample(dr_op_run *r, const void *params);    /* variant: noise NULL    */
+void dr_case_checksum(dr_op_run *r, const void *params);            /* c                      */
 void dr_case_sumsq(dr_op_run *r, const void *params);               /* c                      */
 void dr_case_adamw(dr_op_run *r, const void *params);               /* c; three steps         */
 void dr_case_lerp(dr_op_run *r, const void *params);                /* c; variant: 0.7        */

@@ -49,6 +49,7 @@
     X(mse, 5.2e-07, 5.2e-07)                 \
     X(posterior_sample, 4.6e-07, 4.6e-07)    \
     X(sumsq, 2.9e-15, 2.9e-15)               \
+    X(checksum, 0.0e+00, 0.0e+00)            \
     X(adamw, 6.7e-07, 8.8e-07)               \
     X(lerp, 2.0e-07, 2.6e-07)            \
     X(lion, 3.0e-07, 3.5e-07)            \

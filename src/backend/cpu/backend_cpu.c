@@ -33,6 +33,8 @@ static size_t work_bytes(const dr_context *cx, dr_op_id op, const void *args)
         return dr_cpu_adafactor_apply_work(args);
     case DR_OP_sumsq:
         return dr_cpu_sumsq_work(cx, args);
+    case DR_OP_checksum:
+        return dr_cpu_checksum_work(args);
     default:
         return 0;
     }

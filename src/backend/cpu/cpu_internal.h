@@ -34,6 +34,7 @@ size_t dr_cpu_groupnorm_backward_work(const dr_context *cx, const dr_groupnorm_b
 size_t dr_cpu_update_sums_work(int64_t n);
 size_t dr_cpu_adafactor_sums_work(const dr_adafactor_sums_args *a);
 size_t dr_cpu_adafactor_apply_work(const dr_adafactor_apply_args *a);
+size_t dr_cpu_checksum_work(const dr_checksum_args *a);
 size_t dr_cpu_sumsq_work(const dr_context *cx, const dr_sumsq_args *a);
 
 /*

@@ -165,6 +165,8 @@ static size_t work_bytes(const dr_context *, dr_op_id op, const void *args)
         return dr_cuda_mse_work_bytes(args_of<dr_mse_args>(args));
     case DR_OP_sumsq:
         return dr_cuda_sumsq_work_bytes(args_of<dr_sumsq_args>(args));
+    case DR_OP_checksum:
+        return dr_cuda_checksum_work_bytes(args_of<dr_checksum_args>(args));
     case DR_OP_lion:
         return dr_cuda_lion_work_bytes(args_of<dr_lion_args>(args));
     case DR_OP_dadapt:

@@ -41,6 +41,7 @@ size_t dr_cuda_groupnorm_backward_work_bytes(const dr_groupnorm_backward_args *a
 size_t dr_cuda_layernorm_backward_work_bytes(const dr_layernorm_backward_args *a);
 size_t dr_cuda_column_work_bytes(int64_t batch, int64_t rows, int64_t cols, int n_sums);
 size_t dr_cuda_sumsq_work_bytes(const dr_sumsq_args *a);
+size_t dr_cuda_checksum_work_bytes(const dr_checksum_args *a);
 size_t dr_cuda_lion_work_bytes(const dr_lion_args *a);
 size_t dr_cuda_dadapt_work_bytes(const dr_dadapt_args *a);
 size_t dr_cuda_adafactor_sums_work_bytes(const dr_adafactor_sums_args *a);

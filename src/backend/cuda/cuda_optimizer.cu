@@ -32,6 +32,39 @@ dr_status dr_cuda_sumsq(dr_context *cx, const dr_sumsq_args *a)
                                           square<T>{dr_data<const T>(a->x)}));
 }
 
+/* Sums of whole numbers below 2^53: exact in any order. */
+template <typename T> struct checksum_words {
+    static constexpr int K = DR_CHECKSUM_PARTS;
+    const T *x;
+    __device__ void operator()(int64_t i, double *sum) const
+    {
+        uint64_t h = x[i] ^ static_cast<uint64_t>(i + 1) * 0x9e3779b97f4a7c15U;
+        h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9U;
+        h = (h ^ h >> 27) * 0x94d049bb133111ebU;
+        h ^= h >> 31;
+        for (int k = 0; k < K; k++) {
+            sum[k] += static_cast<double>(h >> 16 * k & 0xffff);
+        }
+    }
+};
+
+size_t dr_cuda_checksum_work_bytes(const dr_checksum_args *a)
+{
+    return dr_flat_sums_bytes(dr_numel(a->x), DR_CHECKSUM_PARTS);
+}
+
+dr_status dr_cuda_checksum(dr_context *cx, const dr_checksum_args *a)
+{
+    const int64_t n = dr_numel(a->x);
+    double *out = dr_data<double>(a->out);
+    if (dr_dtype_size(a->x->dtype) == sizeof(uint32_t)) {
+        return dr_flat_sums(n, cx->work, out, true,
+                            checksum_words<uint32_t>{dr_data<const uint32_t>(a->x)});
+    }
+    return dr_flat_sums(n, cx->work, out, true,
+                        checksum_words<uint16_t>{dr_data<const uint16_t>(a->x)});
+}
+
 /* PyTorch's lerp of its CPU kernels: one rounding. */
 static __device__ __forceinline__ float lerp_of(float from, float to, float weight)
 {

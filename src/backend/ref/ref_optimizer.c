@@ -25,6 +25,30 @@ dr_status DR_REF(sumsq)(dr_context *cx, const dr_sumsq_args *a)
     return DR_OK;
 }
 
+dr_status DR_REF(checksum)(dr_context *cx, const dr_checksum_args *a)
+{
+    const bool wide = dr_dtype_size(a->x->dtype) == 4;
+    double *out = a->out->data;
+    uint64_t sum[DR_CHECKSUM_PARTS] = {0};
+    const int64_t n = dr_numel(a->x);
+    (void)cx;
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t x =
+            wide ? ((const uint32_t *)a->x->data)[i] : ((const uint16_t *)a->x->data)[i];
+        uint64_t h = x ^ (uint64_t)(i + 1) * 0x9e3779b97f4a7c15U;
+        h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9U;
+        h = (h ^ h >> 27) * 0x94d049bb133111ebU;
+        h ^= h >> 31;
+        for (int k = 0; k < DR_CHECKSUM_PARTS; k++) {
+            sum[k] += h >> 16 * k & 0xffff;
+        }
+    }
+    for (int k = 0; k < DR_CHECKSUM_PARTS; k++) {
+        out[k] += (double)sum[k];
+    }
+    return DR_OK;
+}
+
 /* Rounds once: the scalars of an update are formed in double. */
 static dr_real fused(double a, dr_real b, dr_real c)
 {
