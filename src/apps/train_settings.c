@@ -344,6 +344,19 @@ static void alarm_settings(const dr_options *o, dr_train_config *c)
     c->check_ranks_every = dr_opt_int(o, DR_OPT_check_ranks_every);
 }
 
+/* The table's default is that of sd-scripts, which means something with DeepSpeed only. */
+static dr_status zero_settings(const dr_options *o, dr_train_config *c)
+{
+    c->zero_stage = dr_opt_given(o, DR_OPT_zero_stage) ? (int)dr_opt_int(o, DR_OPT_zero_stage) : 0;
+    if (c->zero_stage > 1) {
+        DR_FAIL(DR_INVALID,
+                "--zero_stage %d: gradients and weights are not sharded here; 1 shards the "
+                "optimizer's state",
+                c->zero_stage);
+    }
+    return DR_OK;
+}
+
 static void log_settings(const dr_options *o, dr_setting_texts *texts, dr_train_config *c)
 {
     const char *prefix = dr_opt_str(o, DR_OPT_log_prefix);
@@ -400,6 +413,9 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     dr_status st = dr_settings_data(o, texts, c);
     if (st == DR_OK) {
         st = optimizer_settings(o, c);
+    }
+    if (st == DR_OK) {
+        st = zero_settings(o, c);
     }
     if (st == DR_OK && o->program == DR_PROGRAM_TRAIN_NETWORK) {
         st = dr_network_settings(o, &texts->arena, c);

@@ -159,7 +159,9 @@ static void say_estimate(const dr_run *r, const memory_plan *p)
     const int local = dr_dist_local_world(r->dist);
     dr_format_bytes(plan_total(p) * (uint64_t)local, all);
     dr_format_bytes(host_memory_available(), have);
-    dr_format_bytes((uint64_t)r->net.n_trained * sizeof(float) + p->optimizer, state);
+    dr_format_bytes((uint64_t)r->net.n_trained * sizeof(float) +
+                        dr_optimizer_all_state_bytes(r->optimizer),
+                    state);
     dr_info("estimate: %d rank%s of this host: %s; it has %s free%s", local, local > 1 ? "s" : "",
             all, have, r->backend->device->host_visible ? "" : " (the plan is the device's)");
     dr_info("estimate: a training state (--save_state): %s on disk", state);

@@ -9,6 +9,7 @@
 #include "base/tree.h"
 #include "ops/optimizer_ops.h"
 #include "train/run_states.h"
+#include "train/zero.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -197,6 +198,13 @@ static dr_status tolerate(const dr_run *r, dr_status st)
     return DR_OK;
 }
 
+/* Collective. st: how the save went on rank 0, which the others have helped with. */
+static dr_status end_save(dr_run *r, dr_status st)
+{
+    st = dr_dist_rank(r->dist) == 0 ? dr_zero_end(r, st) : dr_zero_serve(r);
+    return dr_dist_agree(r->dist, st);
+}
+
 /* ---- when (all ranks) ---------------------------------------------------------------------- */
 
 int64_t dr_run_n_epochs(const dr_run *r)
@@ -229,7 +237,7 @@ dr_status dr_run_save_due(dr_run *r)
             st = tolerate(r, save_with_state(r, DR_SAVE_EPOCH, epoch));
         }
     }
-    return dr_dist_agree(r->dist, st);
+    return end_save(r, st);
 }
 
 dr_status dr_run_save_last(dr_run *r)
@@ -241,7 +249,7 @@ dr_status dr_run_save_last(dr_run *r)
             st = save_state(r, DR_SAVE_LAST, 0);
         }
     }
-    return dr_dist_agree(r->dist, st);
+    return end_save(r, st);
 }
 
 dr_status dr_run_leave(dr_run *r)
@@ -257,5 +265,5 @@ dr_status dr_run_leave(dr_run *r)
                               r->newest_state);
         }
     }
-    return dr_dist_agree(r->dist, st);
+    return end_save(r, st);
 }

@@ -65,6 +65,8 @@ typedef struct dr_run {
     dr_model_part *group_part; /* the network that each belongs to */
     bool *group_frozen;        /* see dr_run_frozen_groups */
     size_t n_groups;
+    int64_t
+        *zero_cut; /* (ranks + 1): rank q updates trained elements [q] .. [q+1]; NULL: each all */
     size_t shown_group; /* whose learning rate the progress line shows */
     dr_optimizer *optimizer;
     dr_reducer *reducer;

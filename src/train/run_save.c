@@ -5,6 +5,7 @@
 #include "train/lora/lora_save.h"
 #include "train/model/metadata.h"
 #include "train/run_facts.h"
+#include "train/zero.h"
 
 #include <string.h>
 
@@ -109,7 +110,7 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
     dr_status st = dr_run_facts(r, &m.arena, epoch, global_step, &facts);
     if (st == DR_OK) {
         dr_metadata_add_ss(&m, &facts, r->c->minimal_metadata);
-        st = dr_run_show_weights(r, true);
+        st = dr_zero_show_weights(r, true);
     }
     if (st != DR_OK) {
         dr_metadata_deinit(&m);
@@ -117,6 +118,6 @@ dr_status dr_run_save_model(dr_run *r, const char *path, int64_t epoch, int64_t 
     }
     st = r->c->lora != NULL ? save_lora(r, path, &m) : save_model(r, path, &m, epoch, global_step);
     dr_metadata_deinit(&m);
-    const dr_status back = dr_run_show_weights(r, false);
+    const dr_status back = dr_zero_show_weights(r, false);
     return st != DR_OK ? st : back;
 }

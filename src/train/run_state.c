@@ -10,6 +10,7 @@
 #include "io/xxh3.h"
 #include "train/device_numbers.h"
 #include "train/run_alarms.h"
+#include "train/zero.h"
 #include "train/run_states.h"
 
 #include <stdlib.h>
@@ -111,11 +112,6 @@ static dr_status write_weights(const dr_run *r, const dr_params *set, const char
     return st;
 }
 
-typedef struct blobs_job {
-    const dr_device *device;
-    const dr_optimizer *optimizer;
-} blobs_job;
-
 /* A piece of a blob, on the host. */
 static dr_status check_piece(const dr_optim_blob *blob, void *piece, size_t bytes)
 {
@@ -135,15 +131,15 @@ static dr_status check_piece(const dr_optim_blob *blob, void *piece, size_t byte
 static dr_status emit_blob(void *user, dr_safetensors_writer *w, size_t i)
 {
     enum { PIECE = 16 << 20 };
-    const blobs_job *job = user;
+    const dr_run *r = user;
     dr_optim_blob blob;
-    dr_optimizer_blob(job->optimizer, i, &blob);
+    dr_optimizer_blob(r->optimizer, i, &blob);
     const size_t bytes = (size_t)blob.n * dr_dtype_size(blob.dtype);
     unsigned char *piece = dr_xcalloc(1, bytes < PIECE ? bytes + 1 : PIECE);
     dr_status st = DR_OK;
     for (size_t at = 0; st == DR_OK && at < bytes; at += PIECE) {
         const size_t n = bytes - at < PIECE ? bytes - at : PIECE;
-        st = job->device->download(piece, (const unsigned char *)blob.data + at, n);
+        st = dr_zero_read(r, i, at, piece, n);
         if (st == DR_OK) {
             st = check_piece(&blob, piece, n);
         }
@@ -155,18 +151,17 @@ static dr_status emit_blob(void *user, dr_safetensors_writer *w, size_t i)
     return st;
 }
 
-static dr_status write_optimizer(const dr_run *r, const char *path)
+static dr_status write_optimizer(dr_run *r, const char *path)
 {
     const size_t n = dr_optimizer_n_blobs(r->optimizer);
     dr_optim_blob *blobs = dr_xcalloc(n + 1, sizeof *blobs);
     dr_safetensors_entry *entries = dr_xcalloc(n + 1, sizeof *entries);
-    blobs_job job = {r->backend->device, r->optimizer};
     for (size_t i = 0; i < n; i++) {
         dr_optimizer_blob(r->optimizer, i, &blobs[i]);
         entries[i] = (dr_safetensors_entry){blobs[i].name, blobs[i].dtype, 1, &blobs[i].n};
     }
     const dr_safetensors_content content = {.entries = entries, .n_entries = n};
-    const dr_status st = dr_safetensors_write(path, &content, emit_blob, &job);
+    const dr_status st = dr_safetensors_write(path, &content, emit_blob, r);
     free(entries);
     free(blobs);
     return st;
@@ -225,7 +220,7 @@ static dr_status write_facts(const dr_run *r, const char *path)
     return st;
 }
 
-static dr_status write_files(const dr_run *r, const dr_state_writer *w)
+static dr_status write_files(dr_run *r, const dr_state_writer *w)
 {
     char *weights = dr_state_file(w, weights_name);
     char *text = dr_state_file(w, text_weights_name);
@@ -497,8 +492,7 @@ static dr_status read_optimizer(const dr_run *r)
         dr_optimizer_blob(r->optimizer, i, &blob);
         st = find_tensor(s, blob.name, blob.dtype, blob.n, &data);
         if (st == DR_OK) {
-            st = r->backend->device->upload(blob.data, data,
-                                            (size_t)blob.n * dr_dtype_size(blob.dtype));
+            st = dr_zero_write(r, i, data);
         }
     }
     dr_safetensors_close(s);
@@ -540,12 +534,14 @@ static dr_status read_numbers(dr_run *r)
     return read_optimizer(r);
 }
 
-/* Rank 0's bytes of device memory to all ranks. */
-static dr_status share(const dr_run *r, void *data, size_t bytes)
+dr_status dr_run_share(const dr_run *r, void *data, size_t bytes, int root)
 {
     enum { PIECE = 16 << 20 };
     const dr_device *device = r->backend->device;
-    const bool mine = dr_dist_rank(r->dist) == 0;
+    const bool mine = dr_dist_rank(r->dist) == root;
+    if (device->host_visible) {
+        return dr_dist_bcast(r->dist, data, bytes, root);
+    }
     unsigned char *piece = dr_xcalloc(1, PIECE);
     dr_status st = DR_OK;
     for (size_t at = 0; st == DR_OK && at < bytes; at += PIECE) {
@@ -553,7 +549,7 @@ static dr_status share(const dr_run *r, void *data, size_t bytes)
         unsigned char *place = (unsigned char *)data + at;
         st = mine ? device->download(piece, place, n) : DR_OK;
         if (st == DR_OK) {
-            st = dr_dist_bcast(r->dist, piece, n, 0);
+            st = dr_dist_bcast(r->dist, piece, n, root);
         }
         if (st == DR_OK && !mine) {
             st = device->upload(place, piece, n);
@@ -567,11 +563,11 @@ static dr_status share_all(dr_run *r)
 {
     const dr_network *net = &r->net;
     const dr_tensor trained = dr_network_trained(net);
-    DR_TRY(share(r, trained.data, dr_nbytes(&trained)));
-    for (size_t i = 0; i < dr_optimizer_n_blobs(r->optimizer); i++) {
+    DR_TRY(dr_run_share(r, trained.data, dr_nbytes(&trained), 0));
+    for (size_t i = 0; r->zero_cut == NULL && i < dr_optimizer_n_blobs(r->optimizer); i++) {
         dr_optim_blob blob;
         dr_optimizer_blob(r->optimizer, i, &blob);
-        DR_TRY(share(r, blob.data, (size_t)blob.n * dr_dtype_size(blob.dtype)));
+        DR_TRY(dr_run_share(r, blob.data, (size_t)blob.n * dr_dtype_size(blob.dtype), 0));
     }
     for (size_t i = 0; i < dr_optimizer_n_scalars(r->optimizer); i++) {
         double *value = dr_optimizer_scalar(r->optimizer, i).value;
@@ -583,7 +579,8 @@ static dr_status share_all(dr_run *r)
 
 dr_status dr_run_read_state(dr_run *r)
 {
-    DR_TRY(dr_dist_agree(r->dist, dr_dist_rank(r->dist) == 0 ? read_numbers(r) : DR_OK));
+    const bool first = dr_dist_rank(r->dist) == 0;
+    DR_TRY(dr_dist_agree(r->dist, first ? dr_zero_end(r, read_numbers(r)) : dr_zero_serve(r)));
     if (dr_dist_world(r->dist) > 1) {
         DR_TRY(share_all(r));
     }

@@ -6,6 +6,8 @@
 
 #include "train/run_internal.h"
 
+/* Collective. Rank root's bytes of device memory to all ranks. */
+DR_MUST_USE dr_status dr_run_share(const dr_run *r, void *data, size_t bytes, int root);
 /* What the run starts from, for its states: before weights and dataset change. */
 DR_MUST_USE dr_status dr_run_fingerprint_model(dr_run *r);
 void dr_run_fingerprint_dataset(dr_run *r);

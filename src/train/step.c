@@ -7,6 +7,7 @@
 #include "train/lora/lora_norms.h"
 #include "train/run_alarms.h"
 #include "train/watchdog.h"
+#include "train/zero.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -267,6 +268,7 @@ static dr_status update(dr_run *r, dr_context *cx, int64_t global_step, bool tex
                              &(dr_optim_step){.lr_factor = factor,
                                               .grad_scale = clip / r->loss_scale.scale,
                                               .frozen = frozen}));
+    DR_TRY(dr_zero_spread(r));
     DR_TRY(dr_network_refresh(&r->net, cx, 0, r->net.n_trained));
     dr_run_was_finite(r);
     return dr_dead_watch_step(r, factor);

@@ -137,6 +137,21 @@ without_nccl() {
     same_models "$work/base/last" out/last
 }
 
+# Each GPU keeps half of the optimizer's state; weights go around by NCCL, or by the CPUs.
+shared_out() {
+    needs_gpus 2
+    ranks 2 out "${options[@]}" --device cuda --deterministic strict --zero_stage 1
+    same_models "$work/base/last" out/last
+    DREAMRUN_NCCL=/nonexistent/libnccl.so.2 ranks 2 out "${options[@]}" --device cuda --zero_stage 1
+    same_models "$work/base/last" out/last
+}
+
+flipped() {
+    needs_gpus 2
+    refused 76 'rank 1 has other weights than rank 0' 2 --device cuda --max_train_steps 1 \
+        --inject flip:rank=1,step=1
+}
+
 # A peer that is gone ends the run with the exit code of a lost rank.
 lost_rank() {
     local rc=0 quiet=1
@@ -173,6 +188,8 @@ check 'two GPUs give the same bits' on_gpus 2
 check 'four GPUs give the same bits' on_gpus 4
 check 'all-reduce gives the same losses, up to rounding' by_all_reduce
 check 'without NCCL the CPUs sum, the same bits' without_nccl
+check 'the state of the optimizer shared out over two GPUs, the same bits' shared_out
+check 'a flipped bit on one GPU is found' flipped
 check 'no GPU is one clear line' no_gpu
 if [ "$kind" = emulated ]; then
     check 'a lost rank ends the run' lost_rank

@@ -26,6 +26,7 @@ typedef struct dr_optim_span {
     size_t n_params;
     int64_t offset, n; /* elements of the set, holes between parameters included */
     dr_optim_state state[DR_OPTIM_MAX_STATES];
+    int owner;
     dr_tensor wide_values, wide_grads; /* in place of narrow memory; data NULL: the memory itself */
 } dr_optim_span;
 
@@ -65,7 +66,8 @@ struct dr_optimizer {
     size_t n_spans;
     const dr_device *device;
     char *memory;
-    size_t bytes;
+    size_t *bytes_of;                    /* (world): what each rank holds */
+    int rank, world;                     /* 0 of 1 without owners */
     double scalar[DR_OPTIM_MAX_SCALARS]; /* the family's own */
     const char *scalar_name[DR_OPTIM_MAX_SCALARS];
     size_t n_scalars;
@@ -98,7 +100,7 @@ dr_tensor dr_optim_values(const dr_optim_span *s);
 dr_tensor dr_optim_grads(const dr_optim_span *s);
 /* The group's lr in this step. */
 double dr_optim_lr(const dr_optimizer *o, const dr_optim_span *s);
-/* False in a step in which the span's group is frozen. */
+/* False for another rank's span, and in a step in which the span's group is frozen. */
 bool dr_optim_active(const dr_optimizer *o, const dr_optim_span *s);
 
 extern const dr_optim_family dr_optim_adamw, dr_optim_blockwise, dr_optim_lion, dr_optim_sgd,

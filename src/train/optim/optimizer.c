@@ -44,11 +44,22 @@ static int64_t span_end(const dr_param *p)
 }
 
 /* Whether b may be updated in one call with a, which stands before it. */
-static bool joins(const dr_optimizer *o, const dr_param *a, const dr_param *b, bool by_segment)
+static bool may_join(const dr_optimizer *o, const dr_param *a, const dr_param *b, bool by_segment)
 {
     enum { ALIGNMENT = 16 }; /* of offsets in a set: what lies between is a hole */
     return !o->family->per_tensor && !o->narrow && (!by_segment || a->segment == b->segment) &&
            b->offset >= span_end(a) && b->offset - span_end(a) < ALIGNMENT;
+}
+
+static int owner_of(const dr_optimizer *o, const dr_optim_group *g, size_t i)
+{
+    return g->owner != NULL ? g->owner[i] : o->rank;
+}
+
+static bool joins(const dr_optimizer *o, const dr_optim_group *g, size_t b, bool by_segment)
+{
+    return owner_of(o, g, b - 1) == owner_of(o, g, b) &&
+           may_join(o, g->at[b - 1], g->at[b], by_segment);
 }
 
 static void add_spans(dr_optimizer *o, size_t group, bool by_segment)
@@ -56,14 +67,15 @@ static void add_spans(dr_optimizer *o, size_t group, bool by_segment)
     const dr_optim_group *g = &o->groups[group].g;
     for (size_t i = 0; i < g->n;) {
         size_t end = i + 1;
-        while (end < g->n && joins(o, g->at[end - 1], g->at[end], by_segment)) {
+        while (end < g->n && joins(o, g, end, by_segment)) {
             end++;
         }
         o->spans[o->n_spans++] = (dr_optim_span){.group = group,
                                                  .params = g->at + i,
                                                  .n_params = end - i,
                                                  .offset = g->at[i]->offset,
-                                                 .n = span_end(g->at[end - 1]) - g->at[i]->offset};
+                                                 .n = span_end(g->at[end - 1]) - g->at[i]->offset,
+                                                 .owner = owner_of(o, g, i)};
         i = end;
     }
 }
@@ -79,8 +91,9 @@ static void place_states(dr_optimizer *o)
         }
         for (int k = 0; k < DR_OPTIM_MAX_STATES; k++) {
             dr_optim_state *st = &s->state[k];
-            st->at = o->bytes;
-            o->bytes += ((size_t)st->n * dr_dtype_size(st->dtype) + LINE - 1) / LINE * LINE;
+            st->at = o->bytes_of[s->owner];
+            o->bytes_of[s->owner] +=
+                ((size_t)st->n * dr_dtype_size(st->dtype) + LINE - 1) / LINE * LINE;
         }
     }
 }
@@ -178,6 +191,9 @@ dr_status dr_optimizer_create(const dr_optimizer_config *c, dr_optimizer **out)
     o->ema_decay = c->ema_decay;
     o->narrow = c->narrow;
     o->seed = c->seed;
+    o->rank = c->rank;
+    o->world = c->world > 0 ? c->world : 1;
+    o->bytes_of = dr_arena_array(&o->arena, (size_t)o->world, sizeof *o->bytes_of);
     o->groups = dr_arena_array(&o->arena, c->n_groups, sizeof *o->groups);
     for (size_t i = 0; i < c->n_groups; i++) {
         o->groups[i].g = c->groups[i];
@@ -188,7 +204,12 @@ dr_status dr_optimizer_create(const dr_optimizer_config *c, dr_optimizer **out)
         add_spans(o, i, c->by_segment);
     }
     place_states(o);
-    const dr_status st = o->family->check != NULL ? o->family->check(o) : DR_OK;
+    dr_status st = o->family->check != NULL ? o->family->check(o) : DR_OK;
+    if (st == DR_OK && o->world > 1 && !o->family->local) {
+        st = dr_error_set(DR_INVALID, __FILE__, __LINE__,
+                          "--zero_stage 1: %s needs sums over all weights before it can step",
+                          dr_optim_kind_name(o->s.kind));
+    }
     if (st != DR_OK) {
         dr_optimizer_destroy(o);
         return st;
@@ -211,24 +232,47 @@ void dr_optimizer_destroy(dr_optimizer *o)
 
 size_t dr_optimizer_state_bytes(const dr_optimizer *o)
 {
-    return o->bytes;
+    size_t most = 0;
+    for (int q = 0; q < o->world; q++) {
+        most = o->bytes_of[q] > most ? o->bytes_of[q] : most;
+    }
+    return most;
+}
+
+size_t dr_optimizer_all_state_bytes(const dr_optimizer *o)
+{
+    size_t all = 0;
+    for (int q = 0; q < o->world; q++) {
+        all += o->bytes_of[q];
+    }
+    return all;
 }
 
 dr_status dr_optimizer_alloc(dr_optimizer *o, const dr_device *device)
 {
     void *p = NULL;
-    if (o->bytes > 0) {
-        DR_TRY(device->alloc(o->bytes, &p));
+    const size_t bytes = o->bytes_of[o->rank];
+    if (bytes > 0) {
+        DR_TRY(device->alloc(bytes, &p));
         o->device = device;
         o->memory = p;
-        DR_TRY(device->zero(p, o->bytes));
+        DR_TRY(device->zero(p, bytes));
     }
     return DR_OK;
+}
+
+/* Whether this rank works on the span; a dry context plans for all, so all ranks plan the same. */
+static bool is_mine(const dr_optimizer *o, const dr_context *cx, const dr_optim_span *s)
+{
+    return cx->dry || s->owner == o->rank;
 }
 
 dr_status dr_optimizer_begin(dr_optimizer *o, dr_context *cx)
 {
     for (size_t i = 0; i < o->n_spans; i++) {
+        if (!is_mine(o, cx, &o->spans[i])) {
+            continue;
+        }
         if (o->family->begin != NULL) {
             DR_TRY(dr_optim_on_floats(o, cx, &o->spans[i], DR_OPTIM_KEEP, begin_body, NULL));
         }
@@ -249,6 +293,9 @@ static dr_status average_weights(dr_optimizer *o, dr_context *cx)
     const double t = o->ema_step;
     const double decay = t <= 1.0 ? 0.0 : fmin((1.0 + t - 1.0) / (10.0 + t - 1.0), o->ema_decay);
     for (size_t i = 0; i < o->n_spans && o->ema_decay > 0.0; i++) {
+        if (!is_mine(o, cx, &o->spans[i])) {
+            continue;
+        }
         const dr_tensor p = dr_optim_values(&o->spans[i]);
         dr_tensor ema = dr_optim_state_of(o, &o->spans[i], DR_OPTIM_EMA);
         DR_TRY(dr_lerp(cx, &(dr_lerp_args){.weight = 1.0 - decay, .x = &p, .y = &ema}));
@@ -282,7 +329,7 @@ static dr_status exchange(dr_optimizer *o, dr_context *cx)
     enum { PART = 1 << 18 }; /* elements: 1 MiB of scratch memory */
     for (size_t i = 0; i < o->n_spans && o->ema_decay > 0.0; i++) {
         const dr_optim_span *s = &o->spans[i];
-        for (int64_t at = 0; at < s->n; at += PART) {
+        for (int64_t at = 0; at < s->n && is_mine(o, cx, s); at += PART) {
             DR_TRY(exchange_part(o, cx, s, at, s->n - at < PART ? s->n - at : PART));
         }
     }
@@ -377,6 +424,9 @@ dr_status dr_optimizer_eval(dr_optimizer *o, dr_context *cx)
         const dr_tensor p = dr_optim_values(&o->spans[i]);
         dr_tensor kept = dr_optim_grads(&o->spans[i]);
         DR_TRY(copy(cx, &p, &kept));
+        if (!is_mine(o, cx, &o->spans[i])) {
+            continue;
+        }
         DR_TRY(dr_optim_on_floats(o, cx, &o->spans[i], DR_OPTIM_NEAREST, eval_body, NULL));
     }
     return exchange(o, cx);
@@ -404,18 +454,22 @@ static bool listed_per_param(const dr_optim_span *s, const dr_optim_state *st)
     return st->n == s->n;
 }
 
-static size_t blobs_of(const dr_optim_span *s, const dr_optim_state *st)
+/* Blobs of a span: of each parameter, then of the next; a whole one counts as the first's. */
+static size_t blobs_of(const dr_optim_span *s)
 {
-    return st->n == 0 ? 0 : listed_per_param(s, st) ? s->n_params : 1;
+    size_t n = 0;
+    for (int k = 0; k < DR_OPTIM_MAX_STATES; k++) {
+        const dr_optim_state *st = &s->state[k];
+        n += st->n == 0 ? 0 : listed_per_param(s, st) ? s->n_params : 1;
+    }
+    return n;
 }
 
 size_t dr_optimizer_n_blobs(const dr_optimizer *o)
 {
     size_t n = 0;
     for (size_t i = 0; i < o->n_spans; i++) {
-        for (int k = 0; k < DR_OPTIM_MAX_STATES; k++) {
-            n += blobs_of(&o->spans[i], &o->spans[i].state[k]);
-        }
+        n += blobs_of(&o->spans[i]);
     }
     return n;
 }
@@ -432,22 +486,37 @@ static void fill_blob(const dr_optimizer *o, const dr_optim_span *s, const dr_op
              p->name);
     out->dtype = st->dtype;
     out->n = part ? p->n : st->n;
+    out->owner = s->owner;
     out->data =
         o->memory == NULL ? NULL : o->memory + st->at + (size_t)from * dr_dtype_size(st->dtype);
+}
+
+/* Blob i of the span. */
+static void find_blob(const dr_optimizer *o, const dr_optim_span *s, size_t i, dr_optim_blob *out)
+{
+    for (size_t k = 0; k < s->n_params; k++) {
+        for (int j = 0; j < DR_OPTIM_MAX_STATES; j++) {
+            const dr_optim_state *st = &s->state[j];
+            if (st->n == 0 || (k > 0 && !listed_per_param(s, st))) {
+                continue;
+            }
+            if (i-- == 0) {
+                fill_blob(o, s, st, k, out);
+                return;
+            }
+        }
+    }
 }
 
 void dr_optimizer_blob(const dr_optimizer *o, size_t i, dr_optim_blob *out)
 {
     for (size_t j = 0; j < o->n_spans; j++) {
-        const dr_optim_span *s = &o->spans[j];
-        for (int k = 0; k < DR_OPTIM_MAX_STATES; k++) {
-            const size_t n = blobs_of(s, &s->state[k]);
-            if (i < n) {
-                fill_blob(o, s, &s->state[k], i, out);
-                return;
-            }
-            i -= n;
+        const size_t n = blobs_of(&o->spans[j]);
+        if (i < n) {
+            find_blob(o, &o->spans[j], i, out);
+            return;
         }
+        i -= n;
     }
     DR_CHECK(false, "a blob beyond dr_optimizer_n_blobs");
 }
@@ -470,6 +539,16 @@ dr_optim_scalar dr_optimizer_scalar(const dr_optimizer *o, size_t i)
     DR_CHECK(n > 0 && (size_t)n < sizeof s.name, "the name of %s is too long", name);
     s.value = of_group ? &o->groups[i].step : (double *)&o->scalar[i - o->n_groups];
     return s;
+}
+
+bool dr_optimizer_has_other_weights(const dr_optimizer *o)
+{
+    return o->family->eval != NULL || o->ema_decay > 0.0;
+}
+
+double *dr_optimizer_rate(dr_optimizer *o, size_t group)
+{
+    return &o->groups[group].last_lr;
 }
 
 double dr_optimizer_last_lr(const dr_optimizer *o, size_t group)
@@ -522,5 +601,5 @@ double dr_optim_lr(const dr_optimizer *o, const dr_optim_span *s)
 
 bool dr_optim_active(const dr_optimizer *o, const dr_optim_span *s)
 {
-    return !o->groups[s->group].frozen;
+    return s->owner == o->rank && !o->groups[s->group].frozen;
 }

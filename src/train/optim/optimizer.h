@@ -7,7 +7,8 @@
  *           far, element), F16 to nearest. The copies are scratch memory of the context.
  * Memory:   all state is one device allocation, counted by dr_optimizer_state_bytes before it is
  *           made. State arrays are in memory order, like the values they belong to.
- * Ranks:    every rank holds the whole state and computes the same step from the same numbers.
+ * Ranks:    every rank computes the same step from the same numbers; where parameters have owners
+ *           (dr_optim_group.owner) each rank holds the state of its own and updates those only.
  *
  * Life:     create, state_bytes (for the plan), alloc, begin (weights are loaded), then step after
  *           step. To save or sample: eval, ..., train. A saved run restores every blob and scalar
@@ -24,6 +25,7 @@ typedef struct dr_optim_group { /* outlives the optimizer */
     const dr_param *const *at;  /* of one dr_params set, offsets ascending */
     size_t n;
     double lr;
+    const int *owner; /* (n): the rank that updates each, ascending; NULL: every rank does */
 } dr_optim_group;
 
 typedef struct dr_optimizer dr_optimizer;
@@ -36,12 +38,15 @@ typedef struct dr_optimizer_config {
     double ema_decay; /* largest decay of a running average of the weights; 0: none is kept */
     bool narrow;      /* weights or gradients may have 16 bits: no update spans two tensors */
     uint64_t seed;    /* of the rounding of BF16 weights */
+    int rank, world;  /* with owners: which rank this is, of how many */
 } dr_optimizer_config;
 
 /* DR_INVALID for groups or settings that this optimizer cannot do together. */
 DR_MUST_USE dr_status dr_optimizer_create(const dr_optimizer_config *c, dr_optimizer **out);
 void dr_optimizer_destroy(dr_optimizer *o);
+/* Of the rank that holds most, and of all ranks together. */
 size_t dr_optimizer_state_bytes(const dr_optimizer *o);
+size_t dr_optimizer_all_state_bytes(const dr_optimizer *o);
 /* Zeroed state on the device (not owned). */
 DR_MUST_USE dr_status dr_optimizer_alloc(dr_optimizer *o, const dr_device *device);
 /* States that start from the weights take them: parameters are bound and loaded. */
@@ -84,11 +89,12 @@ typedef struct dr_optim_blob {
     char name[160]; /* "unet.conv_in.weight.exp_avg" */
     dr_dtype dtype;
     int64_t n;  /* elements */
-    void *data; /* on the device */
+    void *data; /* on the device; of another rank's: not to be used */
+    int owner;  /* the rank that holds it; without owners this one */
 } dr_optim_blob;
 
 size_t dr_optimizer_n_blobs(const dr_optimizer *o);
-/* Blob i; the order depends on settings and groups alone. */
+/* Blob i; names and order depend on settings and groups alone, not on owners. */
 void dr_optimizer_blob(const dr_optimizer *o, size_t i, dr_optim_blob *out);
 
 typedef struct dr_optim_scalar {
@@ -101,6 +107,11 @@ dr_optim_scalar dr_optimizer_scalar(const dr_optimizer *o, size_t i);
 
 /* For logs: the rate that the last step used for a group (d * lr, Adafactor's own rate). */
 double dr_optimizer_last_lr(const dr_optimizer *o, size_t group);
+/* The same to be written: with owners Adafactor's is known to the owner of the group's first
+ * parameter. */
+double *dr_optimizer_rate(dr_optimizer *o, size_t group);
+/* Whether dr_optimizer_eval changes weights at all. */
+bool dr_optimizer_has_other_weights(const dr_optimizer *o);
 /* The estimate d of Prodigy and D-Adaptation; 0 for the others. */
 double dr_optimizer_d(const dr_optimizer *o);
 

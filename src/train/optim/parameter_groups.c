@@ -3,6 +3,7 @@
  */
 #include "base/log.h"
 #include "train/run_internal.h"
+#include "train/zero.h"
 
 /* A group of those trainable parameters of a set that belong to it; without any, no group. */
 static void add_group(dr_run *r, const char *name, dr_model_part part, double lr,
@@ -96,6 +97,9 @@ dr_status dr_run_show_weights(dr_run *r, bool on)
     dr_context cx;
     dr_context_init(&cx, r->backend, r->pool, r->c->threads);
     DR_TRY(on ? dr_optimizer_eval(r->optimizer, &cx) : dr_optimizer_train(r->optimizer, &cx));
+    if (dr_optimizer_has_other_weights(r->optimizer)) {
+        DR_TRY(dr_zero_spread(r));
+    }
     return dr_network_refresh(&r->net, &cx, 0, r->net.n_trained);
 }
 
@@ -141,6 +145,7 @@ dr_status dr_run_create_optimizer(dr_run *r)
     dr_log_same_on_all_ranks(false);
     DR_TRY(check_settings(r));
     choose_groups(r);
+    dr_zero_plan(r);
     DR_TRY(dr_optimizer_create(
         &(dr_optimizer_config){.settings = r->c->optimizer,
                                .groups = r->groups,
@@ -148,6 +153,8 @@ dr_status dr_run_create_optimizer(dr_run *r)
                                .by_segment = r->c->fused_backward,
                                .narrow = r->c->precision.kind == DR_PRECISION_FULL,
                                .seed = r->c->seed,
+                               .rank = r->zero_cut != NULL ? dr_dist_rank(r->dist) : 0,
+                               .world = r->zero_cut != NULL ? dr_dist_world(r->dist) : 1,
                                .ema_decay = r->c->ema_decay},
         &r->optimizer));
     if (r->c->fused_backward && !dr_optimizer_is_local(r->optimizer)) {
