@@ -119,6 +119,10 @@ static void set_run(dr_launch_plan *p, const dr_launch_facts *f)
         (void)snprintf(text, sizeof text, "%g", dr_opt_float(o, DR_LAUNCH_hang_timeout));
     }
     dr_push_setting(&p->set, "DREAMRUN_HANG_TIMEOUT", text);
+    if (dr_opt_given(o, DR_LAUNCH_start_timeout) || dr_opt_given(o, DR_LAUNCH_rdzv_conf)) {
+        (void)snprintf(text, sizeof text, "%g", dr_settings_start_timeout(o));
+        dr_push_setting(&p->set, "DREAMRUN_START_TIMEOUT", text); /* apps/gpu_plane.c */
+    }
     push_number(&p->set, "DREAMRUN_WORLD", p->n_ranks);
     if (p->supervised) {
         push_number(&p->set, "DREAMRUN_ATTEMPT", f->attempt + 1);

@@ -3,10 +3,25 @@
 #include "backend/cuda/backend_cuda.h"
 #include "base/log.h"
 
+#include "base/str.h"
+
+#include <stdlib.h>
+
 /* NCCL connects thousands of ranks within a minute; slow file systems and drivers come on top. */
-enum { JOIN_SECONDS = 300 };
+#define JOIN_SECONDS 300.0
 
 static dr_data_plane plane; /* of the GPU that this process opened */
+
+/* What dreamrun launch --start_timeout says, or its default. */
+static dr_status join_seconds(double *out)
+{
+    const char *text = getenv("DREAMRUN_START_TIMEOUT");
+    *out = JOIN_SECONDS;
+    if (text != NULL && !(dr_parse_f64(text, out) && *out > 0.0)) {
+        DR_FAIL(DR_INVALID, "DREAMRUN_START_TIMEOUT: found '%s', expected seconds", text);
+    }
+    return DR_OK;
+}
 
 dr_status dr_gpu_plane_open(dr_dist *d, const dr_backend *cuda, bool strict,
                             const dr_data_plane **out)
@@ -22,7 +37,9 @@ dr_status dr_gpu_plane_open(dr_dist *d, const dr_backend *cuda, bool strict,
                             .strict = strict};
     DR_TRY(dr_dist_agree(d, dr_cuda_exchange_open(&plane.stream)));
     if (dr_dist_world(d) > 1) {
-        DR_TRY(dr_nccl_open(d, JOIN_SECONDS, &plane.nccl, why));
+        double seconds;
+        DR_TRY(dr_dist_agree(d, join_seconds(&seconds)));
+        DR_TRY(dr_nccl_open(d, seconds, &plane.nccl, why));
         if (plane.nccl == NULL) {
             if (dr_dist_rank(d) == 0) {
                 dr_warn("gradients are summed by the CPUs, which is slow: %s", why);

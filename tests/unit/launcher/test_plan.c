@@ -478,6 +478,10 @@ static void a_watched_rank_has_an_agent(void **state)
                 "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 DREAMRUN_HANG_TIMEOUT=5 DREAMRUN_WORLD=1 "
                 "DREAMRUN_ATTEMPT=1 DREAMRUN_INJECT=kill:step=3 /opt/bin/dreamrun agent "
                 "/opt/bin/train_db\n");
+    expect_line(&f, WORDS("--max_restarts=2", "--hang_timeout=5", "--start_timeout=20", "train_db"),
+                "env OMP_NUM_THREADS=8 DREAMRUN_THREADS=8 DREAMRUN_HANG_TIMEOUT=5 "
+                "DREAMRUN_START_TIMEOUT=20 DREAMRUN_WORLD=1 DREAMRUN_ATTEMPT=1 "
+                "/opt/bin/dreamrun agent /opt/bin/train_db\n");
     f.n_numa = 2; /* ranks are bound where memory is nearer to some cores */
     expect_line(&f, WORDS("--num_processes=2", "--min_processes=1", "train_db"),
                 "env OMP_NUM_THREADS=4 DREAMRUN_THREADS=4 " BELOW(
