@@ -425,6 +425,7 @@ dr_status dr_settings_all(const dr_options *o, dr_setting_texts *texts, dr_train
     checkpoint_settings(o, texts, c);
     log_settings(o, texts, c);
     alarm_settings(o, c);
+    c->graphs = dr_opt_is(o, DR_OPT_cuda_graphs, "auto");
     return st;
 }
 

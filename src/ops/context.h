@@ -45,11 +45,21 @@ typedef enum dr_widening {
     DR_WIDEN_ALL              /* the call takes the compute dtype only */
 } dr_widening;
 
+/* Work of a device that is kept and done again, with the same addresses and numbers. */
+typedef struct dr_recorder {
+    dr_status (*begin)(
+        void); /* from here to end work is kept and not done; no allocation, no wait */
+    dr_status (*end)(void **recording); /* also after a failure in between; NULL then */
+    dr_status (*play)(void *recording); /* enqueues all of it */
+    void (*forget)(void *recording);    /* NULL is fine */
+} dr_recorder;
+
 /* One implementation of all ops. Registered by the apps, never included by other layers. */
 typedef struct dr_backend {
     const char *name; /* "ref", "ref64", "cpu", "cuda" */
     const dr_device *device;
-    dr_dtype compute; /* F32 or F64: dtype of statistics, loss, optimizer */
+    dr_dtype compute;            /* F32 or F64: dtype of statistics, loss, optimizer */
+    const dr_recorder *recorder; /* NULL: the device cannot */
     /* Bytes of scratch memory that the op wants in dr_context.work; NULL: none ever. */
     size_t (*work_bytes)(const dr_context *cx, dr_op_id op, const void *args);
     /* What of a call's narrow operands ops/widen.h has to convert. NULL: nothing ever. */

@@ -297,10 +297,12 @@ dr_status dr_leaf_run(dr_context *cx, dr_network *net, const dr_leaf_input *in,
                                      .y = &out->target}));
     dr_span_end(span, "noise", "forward");
     span = leaf_span(cx);
-    DR_TRY(o->states != NULL
-               ? dr_upload(cx, &out->context, o->states)
-               : text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval,
-                              &in->ids, &out->context));
+    if (o->states == NULL) {
+        DR_TRY(text_forward(cx, net, o->train_text_encoder ? net->clip_train : net->clip_eval,
+                            &in->ids, &out->context));
+    } else if (!o->states_are_there) {
+        DR_TRY(dr_upload(cx, &out->context, o->states));
+    }
     DR_TRY(weigh_positions(cx, in, &out->context));
     dr_span_end(span, "text encoder", "forward");
     span = leaf_span(cx);

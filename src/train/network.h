@@ -137,7 +137,8 @@ typedef struct dr_leaf_options {
     bool train_text_encoder; /* in this step */
     const void *states; /* of a frozen text encoder, on the host, as dr_leaf_output.context without
                            weights; NULL: they are computed */
-    bool forward_only;  /* no backward: for a loss alone */
+    bool states_are_there;    /* in the memory of dr_leaf_output.context already */
+    bool forward_only;        /* no backward: for a loss alone */
     const dr_grad_sink *sink; /* ranges of the trained part, from its start; NULL: none */
 } dr_leaf_options;
 

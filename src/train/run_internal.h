@@ -25,6 +25,7 @@ enum {
 };
 
 typedef struct dr_look_ahead dr_look_ahead;
+typedef struct dr_leaf_graphs dr_leaf_graphs;
 typedef struct dr_run_samples dr_run_samples;
 
 typedef struct dr_fused { /* a step inside backward */
@@ -76,6 +77,7 @@ typedef struct dr_run {
     dr_nan_state nan;
     dr_dead_watch *dead; /* NULL: parameters are not watched (any more) */
     dr_pool *pool;
+    dr_leaf_graphs *graphs; /* NULL: leaves are not recorded */
     dr_dump *dump;
     dr_text_cache *text_cache; /* of steps that do not train the text encoder; NULL before one */
     dr_mask_store *masks;      /* NULL: no picture has one */

@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 #include "ops/optimizer_ops.h"
+#include "train/leaf_graphs.h"
 #include "train/lora/lora_norms.h"
 #include "train/run_alarms.h"
 #include "train/watchdog.h"
@@ -83,15 +84,17 @@ static dr_status keep_states(dr_run *r, dr_context *cx, const dr_tensor *context
     return st;
 }
 
-/* dr_leaf_run, with kept states where the text encoder is frozen. */
+/* dr_leaf_run, with kept states where the text encoder is frozen; graph: it may be a recording,
+ * after which the pool must not be used before all of out has been read. */
 static dr_status run_networks(dr_run *r, dr_context *cx, const dr_leaf_input *in,
-                              const dr_leaf_text *captions, dr_leaf_options *o, dr_frame f,
-                              dr_leaf_output *out)
+                              const dr_leaf_text *captions, dr_leaf_options *o, bool graph,
+                              dr_frame f, dr_leaf_output *out)
 {
     bool keeps = !o->train_text_encoder && may_keep(r, captions);
     char *states = keeps ? find_states(r, cx, (uint32_t)in->latents.dim[0], captions) : NULL;
     o->states = states;
-    dr_status st = dr_leaf_run(cx, &r->net, in, o, f, out);
+    dr_status st =
+        graph ? dr_leaf_graphs_run(r, cx, in, o, f, out) : dr_leaf_run(cx, &r->net, in, o, f, out);
     if (st == DR_OK && keeps && states == NULL) {
         st = keep_states(r, cx, &out->context, captions);
     }
@@ -148,7 +151,7 @@ static dr_status run_leaf(dr_run *r, dr_context *cx, const dr_step *step, const 
         st = run_networks(
             r, cx, &in, &captions,
             &(dr_leaf_options){.train_text_encoder = text, .sink = summed_on_host ? NULL : &sink},
-            f, &out);
+            !dump, f, &out);
         begin_dropout(r, NULL, epoch);
     }
     dr_leaf_text_free(&captions);

@@ -9,6 +9,7 @@
 #include "io/xxh3.h"
 #include "train/check/dataset_check.h"
 #include "train/hub/hub.h"
+#include "train/leaf_graphs.h"
 #include "train/report/run_profile.h"
 #include "train/run_alarms.h"
 #include "train/run_states.h"
@@ -325,6 +326,7 @@ static dr_status prepare(dr_run *r)
     DR_TRY(dr_dist_agree(r->dist, dr_dead_watch_begin(r)));
     DR_TRY(dr_run_open_log(r));
     dr_span_end(span, "alarms and log", "start");
+    r->graphs = dr_leaf_graphs_create(r);
     span = dr_span_begin();
     DR_TRY(dr_run_check_base(r));
     dr_span_end(span, "base check", "start");
@@ -425,6 +427,7 @@ static dr_status train(dr_run *r)
 static void release(dr_run *r)
 {
     dr_run_close_samples(r);
+    dr_leaf_graphs_destroy(r->graphs);
     dr_dead_watch_end(r);
     dr_reducer_destroy(r->reducer);
     free(r->host_grads);

@@ -118,6 +118,7 @@ typedef struct dr_train_config { /* strings outlive the run */
     double lr_power;
     dr_nan_choice nan;
     dr_alarm_choice dead_check, base_check;
+    bool graphs;               /* CUDA graphs where they can be */
     int zero_stage;            /* 1: each rank keeps its part of the optimizer's state */
     int64_t check_ranks_every; /* steps; 0: never */
     dr_progress_mode progress;

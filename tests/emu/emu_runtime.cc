@@ -7,7 +7,9 @@
  * Pinned copies happen in stream order (their source must stay), pageable ones as CUDA does them:
  * the source is read at once, the destination is written before the call returns.
  *
- * DREAMRUN_EMU_GPUS (4) and DREAMRUN_EMU_MEMORY_MIB (4096) say what the machine has.
+ * DREAMRUN_EMU_GPUS (4) and DREAMRUN_EMU_MEMORY_MIB (4096) say what the machine has. Every launch
+ * of a graph adds a line to the file DREAMRUN_EMU_COUNTS: allocations and waits of the process so
+ * far.
  */
 #include "emu.h"
 #include "emu_internal.h"
@@ -441,9 +443,24 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     return result(cudaSuccess);
 }
 
+static void write_counts(void)
+{
+    const char *name = getenv("DREAMRUN_EMU_COUNTS");
+    FILE *f = name != nullptr ? fopen(name, "a") : nullptr;
+    if (f != nullptr) {
+        fprintf(f, "%llu %llu\n", static_cast<unsigned long long>(allocations),
+                static_cast<unsigned long long>(waits));
+        fclose(f);
+    }
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
     guard g(lock);
+    if (capturing != nullptr) {
+        return result(cudaErrorStreamCaptureUnsupported);
+    }
+    write_counts();
     for (const auto &work : exec->work) {
         emu_enqueue(s, work);
     }

@@ -212,6 +212,17 @@ import json, sys
 print(*(row[sys.argv[1]] for row in map(json.loads, open(sys.argv[2])) if sys.argv[1] in row))' "$1" "$2"
 }
 
+# close LIMIT A B: lists of numbers, one per step, that agree to a part of their size.
+close() {
+    python3 -c '
+import sys
+limit, a, b = float(sys.argv[1]), sys.argv[2].split(), sys.argv[3].split()
+assert len(a) == len(b) > 0, (a, b)
+worst = max(abs(x - y) / abs(y) for x, y in zip(map(float, a), map(float, b)))
+print("differ by", worst, "of", limit)
+assert worst <= limit' "$@" || fail "$2 and $3 differ"
+}
+
 # header FILE: the JSON header of a safetensors file.
 header() {
     local n

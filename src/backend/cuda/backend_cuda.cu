@@ -187,6 +187,7 @@ static dr_backend make_table(void)
     t.name = "cuda";
     t.device = &device_table;
     t.compute = DR_F32;
+    t.recorder = &dr_cuda_recorder;
     t.work_bytes = work_bytes;
 #define OP(name) t.name = dr_cuda_##name;
 #include "backend/cuda/cuda_ops.def"

@@ -23,6 +23,7 @@ extern "C" {
 cudaStream_t dr_cuda_stream(void);
 int *dr_cuda_flags(void);
 void dr_cuda_exchange_close(void);
+extern const dr_recorder dr_cuda_recorder;
 
 /* Turn a runtime error into a record. */
 dr_status dr_cuda_error(cudaError_t e, const char *call, const char *file, int line);
