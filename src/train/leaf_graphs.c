@@ -47,6 +47,9 @@ static const char *why_not(const dr_run *r)
     if (c->fused_backward) {
         return "--fused_backward_pass steps while backward goes on";
     }
+    if (r->backend->sets_fresh) {
+        return "gradients are set by their first writer, which a recording would not be told";
+    }
     if (c->profile != NULL) {
         return "--profile looks at every operation";
     }
