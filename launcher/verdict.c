@@ -24,6 +24,17 @@ static void describe_job(const dr_launch_plan *p, dr_str *out)
 /* --- ends ---------------------------------------------------------------------------------------
  */
 
+/* Ranks leave with that code after they have agreed that the state is saved; mpirun may kill the
+ * others while they leave. */
+static bool one_ended_with(const dr_ranks *ranks, int code)
+{
+    bool one = false;
+    for (int i = 0; i < ranks->n; i++) {
+        one = one || (ranks->at[i].ended && ranks->at[i].code == code);
+    }
+    return one;
+}
+
 static bool all_ended_with(const dr_ranks *ranks, int code)
 {
     bool all = ranks->n_ended == ranks->n && ranks->first_failed < 0;
@@ -87,7 +98,7 @@ static void say_stopped(const dr_launch_plan *p, const dr_ranks *ranks, const dr
                         dr_attempt_end *out)
 {
     const int saved = dr_status_exit_code(DR_CANCELLED);
-    const bool all_saved = all_ended_with(ranks, saved);
+    const bool is_saved = one_ended_with(ranks, saved);
     if (all_ended_with(ranks, 0)) { /* the last step was done already */
         out->code = 0;
         return;
@@ -95,13 +106,13 @@ static void say_stopped(const dr_launch_plan *p, const dr_ranks *ranks, const dr
     /* one that could not save says so by its code, unless something killed it */
     const dr_rank_view *failed = ranks->first_failed >= 0 ? &ranks->at[ranks->first_failed] : NULL;
     const bool refused = failed != NULL && !r->killed && failed->signal == 0 && !failed->lost;
-    out->code = all_saved ? saved : refused ? failed->code : 128 + r->signal;
+    out->code = is_saved ? saved : refused ? failed->code : 128 + r->signal;
     describe_job(p, &out->text);
     dr_str_printf(&out->text, " was stopped by %s",
                   r->signal == SIGHUP ? "SIGHUP" : dr_stop_signal_name(r->signal));
     if (r->killed) {
         dr_str_add(&out->text, "; it did not end in time and was killed");
-    } else if (all_saved) {
+    } else if (is_saved) {
         dr_str_add(&out->text, "; its state is saved: start it again with --resume auto");
     } else if (refused) {
         dr_str_add(&out->text, " and");
