@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* pipe2 */
 #include "launcher/agent.h"
 
+#include "base/clock.h"
 #include "launcher/bind.h"
 #include "launcher/wire.h"
 
@@ -28,6 +29,9 @@ typedef struct agent {
     dr_wire_reader reader;
     char note[4096]; /* a line that has not come whole yet */
     size_t n_note;
+    double stopped_s;  /* since when a signal has stopped the child; 0: it runs */
+    double patience_s; /* so long it may be stopped; 0: for ever */
+    bool hung;         /* it was longer, and is killed */
 } agent;
 
 static int rank_number(void)
@@ -196,17 +200,58 @@ static void take_signal(agent *a)
 /* --- life ---------------------------------------------------------------------------------------
  */
 
+/* A rank that was stopped cannot watch itself, and a lone one has no peers that do. */
+static double stop_patience_s(void)
+{
+    static const double least_s = 60.0; /* of --hang_timeout auto */
+    static const double later_s = 1.0;  /* the peers' watchdogs know more: they come first */
+    const char *text = getenv("DREAMRUN_HANG_TIMEOUT");
+    double s = 0.0;
+    if (text == NULL || (strcmp(text, "auto") != 0 && (!dr_parse_f64(text, &s) || s <= 0.0))) {
+        return 0.0;
+    }
+    return (s > 0.0 ? s : least_s) + later_s;
+}
+
+/* Whether the child has ended; notes when it is stopped and goes on. */
+static bool has_ended(agent *a, int *status)
+{
+    while (waitpid(a->child, status, WNOHANG | WUNTRACED | WCONTINUED) == a->child) {
+        if (WIFEXITED(*status) || WIFSIGNALED(*status)) {
+            return true;
+        }
+        a->stopped_s = WIFSTOPPED(*status) ? dr_now_s() : 0.0;
+    }
+    return false;
+}
+
+static void end_stopped_child(agent *a)
+{
+    char text[128];
+    if (a->patience_s > 0.0 && a->stopped_s > 0.0 && !a->hung &&
+        dr_now_s() - a->stopped_s >= a->patience_s) {
+        int n = snprintf(text, sizeof text,
+                         "hang no progress for %.1f s: rank %d is stopped by a signal",
+                         dr_now_s() - a->stopped_s, a->rank);
+        (void)dr_wire_send(a->socket, DR_WIRE_NOTE, a->rank, text, (size_t)n);
+        a->hung = true;
+        kill_child(a);
+    }
+}
+
 static int wait_for_child(agent *a)
 {
     int status = 0;
-    while (waitpid(a->child, &status, WNOHANG) != a->child) {
+    a->patience_s = stop_patience_s();
+    while (!has_ended(a, &status)) {
+        end_stopped_child(a);
         struct pollfd p[N_PIPES + 2];
         for (int i = 0; i < N_PIPES; i++) {
             p[i] = (struct pollfd){.fd = a->pipes[i], .events = POLLIN};
         }
         p[N_PIPES] = (struct pollfd){.fd = a->signals, .events = POLLIN};
         p[N_PIPES + 1] = (struct pollfd){.fd = a->socket, .events = POLLIN};
-        if (poll(p, N_PIPES + 2, -1) < 0) {
+        if (poll(p, N_PIPES + 2, a->stopped_s > 0.0 ? 100 : -1) < 0) {
             continue;
         }
         for (int i = 0; i < N_PIPES; i++) {
@@ -231,8 +276,9 @@ static void report_end(agent *a, int status)
 {
     char text[32];
     int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    int n = snprintf(text, sizeof text, "%d %d",
-                     WIFEXITED(status) ? WEXITSTATUS(status) : 128 + sig, sig);
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + sig;
+    int n = a->hung ? snprintf(text, sizeof text, "%d 0", dr_status_exit_code(DR_HANG))
+                    : snprintf(text, sizeof text, "%d %d", code, sig);
     (void)dr_wire_send(a->socket, DR_WIRE_END, a->rank, text, (size_t)n);
 }
 
@@ -292,6 +338,6 @@ dr_status dr_agent_run(const char *const *argv, int *code)
     report_end(&a, status);
     (void)close(a.socket);
     dr_wire_reader_free(&a.reader);
-    *code = end_as(status);
+    *code = a.hung ? dr_status_exit_code(DR_HANG) : end_as(status);
     return DR_OK;
 }

@@ -161,6 +161,17 @@ hang_found() {
     wait_for 'the end of all processes' 10 none_left
 }
 
+# A lone rank has no peers whose watchdog could find it.
+lone_hang_found() {
+    local quiet=1 silent
+    start out "$bin/dreamrun" launch --max_restarts 1 --restart_delay 0 --hang_timeout 2 --inject stop:step=3 train_db -- \
+        "${saving[@]}" --virtual_shards 2
+    silent=$(sed -n 's/^dreamrun: .*no progress for \([0-9.]*\) s: rank 0 is stopped by a signal.*/\1/p' out.err)
+    at_most "$silent" 4 'a lone rank that is stopped for 2 s is found'
+    equal "$(events code)" '- 74 - - 0' 'codes'
+    same_as_straight
+}
+
 # What takes long and is no step has a budget of its own.
 slow_but_alive() {
     watched out --hang_timeout 3 --inject 'delay:rank=0,write=2,seconds=5' -- --max_train_steps 2 --cache_latents_to_disk \
@@ -303,6 +314,7 @@ check 'one rank below a watch' one_rank_restarted
 check 'a killed rank: all down in 2 s' rank_killed
 check 'a killed launcher: all down in 2 s, nothing left' launcher_killed
 check 'a stopped rank is found and named' hang_found
+check 'a stopped lone rank is found' lone_hang_found
 check 'slow but alive' slow_but_alive
 check 'a suspended run goes on' suspended
 check 'a start that does not end' start_timed_out
