@@ -269,25 +269,9 @@ static dr_status find_state(dr_run *r)
         r->resume = copy.data;
         return dr_state_verify(resume, true);
     }
-    const char *name = r->c->save.name;
-    if (name != NULL) {
-        return dr_state_newest(r->c->output_dir, name, &r->resume);
-    }
-    static const char *const unnamed[] = {"epoch", "at", "last"}; /* as dr_save_name has them */
-    int64_t best = -1;
-    for (int i = 0; i < 3; i++) {
-        char *path = NULL;
-        int64_t step = 0;
-        DR_TRY(dr_state_newest(r->c->output_dir, unnamed[i], &path));
-        if (path != NULL && dr_state_step(path, &step) == DR_OK && step > best) {
-            free(r->resume);
-            r->resume = path;
-            best = step;
-        } else {
-            free(path);
-        }
-    }
-    return DR_OK;
+    static const char *const unnamed[] = {"epoch", "at", "last", NULL}; /* dr_save_name */
+    const char *const named[] = {r->c->save.name, NULL};
+    return dr_state_newest(r->c->output_dir, named[0] != NULL ? named : unnamed, &r->resume);
 }
 
 typedef struct head { /* what all ranks must know before they plan */

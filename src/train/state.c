@@ -238,6 +238,14 @@ static bool is_of(const char *entry, const char *name)
            strlen(entry) >= n + strlen(DR_STATE_SUFFIX);
 }
 
+static bool is_of_one(const char *entry, const char *const *names)
+{
+    while (*names != NULL && !is_of(entry, *names)) {
+        names++;
+    }
+    return *names != NULL;
+}
+
 typedef struct found_state {
     char *path;
     int64_t step;
@@ -250,25 +258,27 @@ static int by_step_descending(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-dr_status dr_state_newest(const char *dir, const char *name, char **path)
+dr_status dr_state_newest(const char *dir, const char *const *names, char **path)
 {
-    dr_strv names = {0};
+    dr_strv entries = {0};
     *path = NULL;
     if (!dr_path_is_dir(dir)) {
         return DR_OK;
     }
-    DR_TRY(dr_list_dir(dir, &names));
-    found_state *found = dr_xcalloc(names.n + 1, sizeof *found);
+    DR_TRY(dr_list_dir(dir, &entries));
+    found_state *found = dr_xcalloc(entries.n + 1, sizeof *found);
     size_t n = 0;
-    for (size_t i = 0; i < names.n; i++) {
-        if (!is_of(names.at[i], name)) {
+    int n_damaged = 0;
+    for (size_t i = 0; i < entries.n; i++) {
+        if (!is_of_one(entries.at[i], names)) {
             continue;
         }
-        found[n].path = dr_path_join(dir, names.at[i]);
+        found[n].path = dr_path_join(dir, entries.at[i]);
         if (dr_state_step(found[n].path, &found[n].step) == DR_OK) {
             n++;
         } else {
             dr_warn("passed over: %s", dr_error_message());
+            n_damaged++;
             free(found[n].path);
         }
     }
@@ -280,11 +290,18 @@ dr_status dr_state_newest(const char *dir, const char *name, char **path)
         }
         if (*path == NULL) {
             dr_warn("passed over: %s", dr_error_message());
+            n_damaged++;
         }
         free(found[i].path);
     }
     free(found);
-    dr_strv_free(&names);
+    dr_strv_free(&entries);
+    if (*path == NULL && n_damaged > 0) {
+        DR_FAIL(DR_FORMAT,
+                "%s: no state to go on from is whole; damaged: %d (see the warnings); remove what "
+                "is damaged to start at step 1",
+                dir, n_damaged);
+    }
     return DR_OK;
 }
 

@@ -32,10 +32,11 @@ void dr_state_abort(dr_state_writer *w);
  * state at path at all. With hashes every byte is read, else only sizes are compared. */
 DR_MUST_USE dr_status dr_state_verify(const char *path, bool hashes);
 /*
- * The whole state of the latest step among DIR/NAME-state, DIR/NAME-*-state; NULL when there is
- * none. Damaged ones are named in a warning and passed over. The caller frees *path.
+ * The whole state of the latest step among DIR/NAME-state, DIR/NAME-*-state of all the names (the
+ * last is NULL); NULL when there is none. Damaged ones are named in a warning and passed over;
+ * DR_FORMAT when there are no others. The caller frees *path.
  */
-DR_MUST_USE dr_status dr_state_newest(const char *dir, const char *name, char **path);
+DR_MUST_USE dr_status dr_state_newest(const char *dir, const char *const *names, char **path);
 /* "current_step" of a state's train_state.json. */
 DR_MUST_USE dr_status dr_state_step(const char *path, int64_t *step);
 /* Removes a state at once; nothing at path is fine. What is no state stays. */

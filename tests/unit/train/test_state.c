@@ -37,6 +37,12 @@ static void make(const char *name, int step)
     assert_ok(dr_state_commit(&w));
 }
 
+static dr_status newest(const char *name, char **path)
+{
+    const char *const names[] = {"none", name, NULL};
+    return dr_state_newest(dr_test_tmpdir(), names, path);
+}
+
 static void overwrite(const char *file, long at, const char *bytes)
 {
     FILE *f = fopen(file, "r+b");
@@ -95,7 +101,7 @@ static void cut_anywhere(void **state)
             assert_int_equal(how < 3 ? truncate(file, sizes[how]) : unlink(file), 0);
             assert_error(dr_state_verify(path_of("e-state"), false), DR_FORMAT, "e-state");
             dr_error_clear();
-            assert_ok(dr_state_newest(dr_test_tmpdir(), "e", &path));
+            assert_ok(newest("e", &path));
             assert_string_equal(path, path_of("e-step1-state"));
             restore(file, data, n);
             free(path);
@@ -183,19 +189,23 @@ static void newest_whole_one(void **state)
 {
     (void)state;
     char *path = NULL;
-    assert_ok(dr_state_newest(dr_test_tmpdir(), "c", &path));
+    assert_ok(newest("c", &path));
     assert_null(path);
     make("c-000001-state", 30);
     make("c-step00000100-state", 100);
     make("c-state", 90);
     make("cc-state", 500); /* another run's */
-    assert_ok(dr_state_newest(dr_test_tmpdir(), "c", &path));
+    assert_ok(newest("c", &path));
     assert_string_equal(path, path_of("c-step00000100-state"));
     free(path);
     overwrite(path_of("c-step00000100-state/weights"), 0, "Y");
-    assert_ok(dr_state_newest(dr_test_tmpdir(), "c", &path));
+    assert_ok(newest("c", &path));
     assert_string_equal(path, path_of("c-state"));
     free(path);
+    overwrite(path_of("c-state/weights"), 0, "Y");
+    overwrite(path_of("c-000001-state/train_state.json"), 0, "Y");
+    assert_error(newest("c", &path), DR_FORMAT, "no state to go on from is whole; damaged: 3");
+    assert_null(path);
 }
 
 static void aborted_leaves_nothing(void **state)
