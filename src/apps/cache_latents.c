@@ -6,6 +6,7 @@
 #include "apps/train_settings.h"
 #include "backend/cpu/backend_cpu.h"
 #include "base/fault.h"
+#include "base/file.h"
 
 #include <stdio.h>
 
@@ -41,6 +42,7 @@ static dr_status read_options(dr_options *o, int argc, char **argv)
 static dr_status run(const dr_options *o, dr_status usage)
 {
     dr_dist *d = NULL;
+    dr_file_take_limits();
     dr_status start = dr_dist_init(&d);
     if (start != DR_OK) { /* no ranks that could agree on who speaks */
         dr_log_error_record();

@@ -14,6 +14,7 @@
 #include "apps/tool_states.h"
 #include "apps/tool_tokenize.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -73,6 +74,7 @@ int main(int argc, char **argv)
         print_usage(argc < 2 ? stderr : stdout);
         return dr_status_exit_code(argc < 2 ? DR_INVALID : DR_OK);
     }
+    dr_file_take_limits();
     dr_status st = dr_fault_setup(NULL, 0);
     if (st == DR_OK) {
         st = run_tool(words[0], argc - 2, words + 1);

@@ -6,6 +6,7 @@
 #include "apps/threads.h"
 #include "apps/train_settings.h"
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/stop.h"
 
 #include <stdio.h>
@@ -54,6 +55,7 @@ static dr_status read_options(dr_options *o, int argc, char **argv)
 static dr_status run(const dr_options *o, dr_status usage)
 {
     dr_dist *d = NULL;
+    dr_file_take_limits();
     dr_status start = dr_stop_watch();
     if (start == DR_OK) {
         start = dr_dist_init(&d);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,16 +22,18 @@ typedef enum fault_kind {
     A_NAN,
     DEAD,
     FLIP,
+    OOM,
     N_KINDS
 } fault_kind;
 
-static const char *const kind_names[N_KINDS] = {"kill",   "stop", "exit", "delay",
-                                                "enospc", "nan",  "dead", "flip"};
+static const char *const kind_names[N_KINDS] = {"kill", "stop", "exit", "delay", "enospc",
+                                                "nan",  "dead", "flip", "oom"};
 
 typedef struct fault {
     fault_kind kind;
     int64_t step, write; /* exactly one is not 0 */
     int64_t code;
+    int64_t mib;
     int64_t attempt; /* 0: each */
     double seconds;
     char param[160]; /* "": none */
@@ -54,7 +57,7 @@ static dr_status fail_spec(const char *spec, const char *why)
 {
     DR_FAIL(DR_INVALID,
             "--inject %s: %s; expected KIND:step=N or KIND:write=N with KIND one of kill, stop, "
-            "exit, delay, enospc, nan, dead, flip, then e.g. ,rank=1",
+            "exit, delay, enospc, nan, dead, flip, oom, then e.g. ,rank=1",
             spec, why);
 }
 
@@ -75,26 +78,26 @@ static dr_status parse_pair(const char *spec, char *pair, fault *f, int64_t *ran
         (void)snprintf(f->param, sizeof f->param, "%s", good ? value : "");
         return good ? DR_OK : fail_spec(spec, "param is no name of a parameter");
     }
-    int64_t *const slots[] = {&f->step, &f->write, &f->code, rank, &f->attempt};
-    static const char *const keys[] = {"step", "write", "code", "rank", "attempt"};
+    int64_t *const slots[] = {&f->step, &f->write, &f->mib, &f->code, rank, &f->attempt};
+    static const char *const keys[] = {"step", "write", "mib", "code", "rank", "attempt"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strcmp(pair, keys[i]) != 0) {
             continue;
         }
-        if (!dr_parse_i64(value, slots[i]) || *slots[i] < (i < 2 ? 1 : 0) ||
+        if (!dr_parse_i64(value, slots[i]) || *slots[i] < (i < 3 ? 1 : 0) ||
             (slots[i] == &f->code && f->code > 255)) {
             return fail_spec(spec, "a number is out of range");
         }
         return DR_OK;
     }
-    return fail_spec(spec,
-                     "a key is unknown (known: step, write, rank, attempt, code, seconds, param)");
+    return fail_spec(
+        spec, "a key is unknown (known: step, write, rank, attempt, code, seconds, mib, param)");
 }
 
 /* One fault; text is cut up. */
 static dr_status parse_fault(const char *spec, char *text, int rank)
 {
-    fault f = {.kind = N_KINDS, .code = 1, .seconds = 1.0, .attempt = 1};
+    fault f = {.kind = N_KINDS, .code = 1, .mib = 1024, .seconds = 1.0, .attempt = 1};
     int64_t on_rank = -1;
     char *place = NULL;
     const char *kind = strtok_r(text, ":", &place);
@@ -160,6 +163,18 @@ static void sleep_s(double seconds)
     }
 }
 
+/* Takes memory and touches it; it is never given back. */
+static void take_memory(int64_t mib)
+{
+    const size_t bytes = (size_t)mib << 20;
+    char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) {
+        dr_warn("--inject oom: the system refuses %lld MiB: %s", (long long)mib, strerror(errno));
+        return;
+    }
+    memset(at, 1, bytes);
+}
+
 static void strike(const fault *f)
 {
     switch (f->kind) {
@@ -174,6 +189,9 @@ static void strike(const fault *f)
         break;
     case DELAY:
         sleep_s(f->seconds);
+        break;
+    case OOM:
+        take_memory(f->mib);
         break;
     case ENOSPACE:
     case A_NAN:

@@ -12,6 +12,7 @@
  *   nan    the step meets a NaN: in its input, or with param=NAME in the sum of the gradients of
  *          that parameter (on all ranks)
  *   dead   from that step on the sum of the gradients of param=NAME is zero (on all ranks)
+ *   oom    takes mib=N (1024) MiB of memory and keeps them
  *   flip   after the step a bit of a trained weight, or of param=NAME, is another one
  *
  * Where: step=N, before the N-th optimizer step of the run; or write=N, before the N-th change that

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { LOCK_BYTES = 4096 };
@@ -44,11 +45,28 @@ static dr_status write_text(int fd, int64_t epoch, const char *path)
     return DR_OK;
 }
 
+/* A start before this one that was given up may take a moment to end, on a host that was cut off.
+ */
+static bool try_lock(int fd)
+{
+    enum { NAP_NS = 100000000, PATIENCE = 150 };
+    const char *attempt = getenv("DREAMRUN_ATTEMPT");
+    const int tries = attempt != NULL && strcmp(attempt, "1") != 0 ? PATIENCE : 1;
+    const struct timespec nap = {.tv_nsec = NAP_NS};
+    for (int i = 1; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (errno != EWOULDBLOCK || i >= tries) {
+            return false;
+        }
+        (void)nanosleep(&nap, NULL);
+    }
+    return true;
+}
+
 static dr_status lock(int fd, const char *path)
 {
     char text[LOCK_BYTES];
     read_text(fd, text);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (!try_lock(fd)) {
         text[strcspn(text, "\n")] = '\0';
         DR_FAIL(
             DR_OUTPUT,

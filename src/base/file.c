@@ -6,12 +6,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+
+void dr_file_take_limits(void)
+{
+    (void)signal(SIGXFSZ, SIG_IGN);
+}
 
 static dr_status open_regular(const char *path, int *fd, struct stat *st)
 {

@@ -12,6 +12,10 @@
 
 #include <stdio.h>
 
+/* From now on a write over a limit of files' sizes (ulimit -f) fails, as on a full disk; otherwise
+ * a signal ends the process. */
+void dr_file_take_limits(void);
+
 /* Reads a whole file; refuses more than max_bytes (DR_FORMAT). The caller frees *data; one NUL byte
  * follows the n bytes. */
 DR_MUST_USE dr_status dr_file_read(const char *path, size_t max_bytes, char **data, size_t *n);

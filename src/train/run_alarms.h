@@ -42,10 +42,11 @@ DR_MUST_USE dr_status dr_run_inject_flip(dr_run *r, int64_t global_step);
 
 /* ---- rank_check.c ---- */
 
-/* Collective. After a step that --check_ranks_every names, and after the last: all ranks must hold
- * the same weights, bit for bit. DR_NUMERIC names the rank that has others and the first of them.
+/* Collective. After a step that --check_ranks_every names, and before every save: all ranks must
+ * hold the same weights, bit for bit. DR_NUMERIC names the rank that has others and the first of
+ * them.
  */
-DR_MUST_USE dr_status dr_run_check_ranks(dr_run *r);
+DR_MUST_USE dr_status dr_run_check_ranks(dr_run *r, bool saving);
 /* Walks the check on a dry context. */
 DR_MUST_USE dr_status dr_run_plan_rank_check(const dr_run *r, dr_context *dry);
 

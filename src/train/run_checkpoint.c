@@ -8,6 +8,7 @@
 #include "base/note.h"
 #include "base/tree.h"
 #include "ops/optimizer_ops.h"
+#include "train/run_alarms.h"
 #include "train/run_states.h"
 #include "train/zero.h"
 
@@ -227,6 +228,7 @@ dr_status dr_run_save_due(dr_run *r)
     if (!by_epoch && !by_step) {
         return DR_OK;
     }
+    DR_TRY(dr_run_check_ranks(r, true));
     dr_status st = DR_OK;
     if (dr_dist_rank(r->dist) == 0) {
         dr_progress_end(&r->progress);
@@ -242,6 +244,7 @@ dr_status dr_run_save_due(dr_run *r)
 
 dr_status dr_run_save_last(dr_run *r)
 {
+    DR_TRY(dr_run_check_ranks(r, true));
     dr_status st = DR_OK;
     if (dr_dist_rank(r->dist) == 0) {
         st = save_model(r, DR_SAVE_LAST, 0);
@@ -254,6 +257,7 @@ dr_status dr_run_save_last(dr_run *r)
 
 dr_status dr_run_leave(dr_run *r)
 {
+    DR_TRY(dr_run_check_ranks(r, true));
     dr_status st = DR_OK;
     if (dr_dist_rank(r->dist) == 0) {
         st = save_state(r, DR_SAVE_STEP, r->step);

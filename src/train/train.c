@@ -350,7 +350,7 @@ static dr_status end_step(dr_run *r)
     if (dr_dist_rank(r->dist) == 0) {
         dr_note("step %lld", (long long)r->step);
     }
-    DR_TRY(dr_run_check_ranks(r));
+    DR_TRY(dr_run_check_ranks(r, false));
     dr_watchdog_does(DR_DOES_VALIDATE);
     DR_TRY(dr_run_validate_due(r));
     dr_watchdog_does(DR_DOES_SAMPLE);

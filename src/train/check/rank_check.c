@@ -152,11 +152,11 @@ dr_status dr_run_plan_rank_check(const dr_run *r, dr_context *dry)
     return st;
 }
 
-dr_status dr_run_check_ranks(dr_run *r)
+dr_status dr_run_check_ranks(dr_run *r, bool saving)
 {
     const int64_t every = r->c->check_ranks_every;
-    if (dr_dist_world(r->dist) == 1 || every == 0 ||
-        (r->step % every != 0 && r->step != r->n_steps)) {
+    if (dr_dist_world(r->dist) == 1 || every == 0 || r->equal_at_step == r->step ||
+        (!saving && r->step % every != 0 && r->step != r->n_steps)) {
         return DR_OK;
     }
     dr_context cx;
