@@ -2,9 +2,13 @@
 # tests/support/background_runs.sh - runs that go on while a case does something to them; sourced after
 # train_cases.sh.
 
-# The processes of this run: those whose command line names its folder.
+# The processes of this run: those whose command line names its folder, and all that in_background's has
+# started, whatever group or session they are in: its mark is in their environment.
 mine() {
-    pgrep -f -- "--output_dir $PWD/" || true
+    {
+        pgrep -f -- "--output_dir $PWD/" || true
+        grep -lsaF "DR_RUN_OF=$PWD" /proc/[0-9]*/environ | cut -d / -f 3 || true
+    } | sort -un
 }
 
 # wait_for 'what' seconds command...: until the command succeeds.
@@ -37,7 +41,7 @@ in_background() {
     done
     shift
     set -m # without it bash lets background jobs ignore SIGINT
-    "${command[@]}" --pretrained_model_name_or_path "$model" --train_data_dir "$data/train" \
+    env "DR_RUN_OF=$PWD" "${command[@]}" --pretrained_model_name_or_path "$model" --train_data_dir "$data/train" \
         "${flags[@]}" "$@" >steps.json 2>run.err </dev/null &
     pid=$!
     set +m
