@@ -5,8 +5,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 enum { HEADER = 64 }; /* holds the mapping's length; keeps the payload aligned to 64 bytes */
+enum { LINE = 64, LARGE = 64 << 20 }; /* of a cache; more than a core's share of any */
 
 static dr_status host_alloc(size_t bytes, void **out)
 {
@@ -35,9 +39,34 @@ static dr_status host_copy(void *dst, const void *src, size_t bytes)
     return DR_OK;
 }
 
+/*
+ * Memory that no cache holds: stores that pass the caches by need not read it first. One thread
+ * clears 860 M floats in 0.15 s, memset in 0.36 (docs/perf-log.md, 2026-11-28).
+ */
+#if defined(__SSE2__)
+static size_t zero_past_caches(char *p, size_t bytes)
+{
+    const __m128i zero = _mm_setzero_si128();
+    size_t i = 0;
+    for (; i + LINE <= bytes; i += LINE) {
+        for (size_t k = 0; k < LINE; k += sizeof zero) {
+            _mm_stream_si128((__m128i *)(void *)(p + i + k), zero);
+        }
+    }
+    _mm_sfence();
+    return i;
+}
+#endif
+
 static dr_status host_zero(void *p, size_t bytes)
 {
-    memset(p, 0, bytes);
+    size_t done = 0;
+#if defined(__SSE2__)
+    if (bytes >= LARGE && (uintptr_t)p % LINE == 0) {
+        done = zero_past_caches(p, bytes);
+    }
+#endif
+    memset((char *)p + done, 0, bytes - done);
     return DR_OK;
 }
 
