@@ -38,6 +38,7 @@ void dr_map_close(dr_map *m);
 typedef struct dr_outfile {
     FILE *f;
     char *path, *tmp;
+    uint64_t written, on_their_way; /* bytes; those that the disk was asked to begin with */
 } dr_outfile;
 DR_MUST_USE dr_status dr_outfile_open(dr_outfile *o, const char *path);
 DR_MUST_USE dr_status dr_outfile_write(dr_outfile *o, const void *data, size_t n);

@@ -10,6 +10,7 @@
 #include "io/digest.h"
 #include "io/json.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -308,13 +309,38 @@ static void add_to_hash(running_hash *h, uint64_t place, const void *data, size_
     }
 }
 
+typedef struct hash_job { /* of the bytes of one write */
+    dr_safetensors_writer *w;
+    const void *data;
+    size_t n;
+} hash_job;
+
+static void *add_to_hashes(void *arg)
+{
+    const hash_job *j = arg;
+    for (size_t i = 0; i < j->w->n_hashes; i++) {
+        add_to_hash(&j->w->hashes[i], j->w->written, j->data, j->n);
+    }
+    return NULL;
+}
+
+/* Large pieces are hashed while they are written. */
 dr_status dr_safetensors_writer_write(dr_safetensors_writer *w, const void *data, size_t n)
 {
+    enum { LARGE = 1 << 20 };
     DR_CHECK(n <= w->data_bytes - w->written, "%s: %zu bytes more than the header's %llu",
              w->out.path, n, (unsigned long long)w->data_bytes);
-    DR_TRY(dr_outfile_write(&w->out, data, n));
-    for (size_t i = 0; i < w->n_hashes; i++) {
-        add_to_hash(&w->hashes[i], w->written, data, n);
+    hash_job job = {w, data, n};
+    pthread_t thread;
+    const bool beside =
+        n >= LARGE && w->n_hashes > 0 && pthread_create(&thread, NULL, add_to_hashes, &job) == 0;
+    const dr_status st = dr_outfile_write(&w->out, data, n);
+    if (beside) {
+        (void)pthread_join(thread, NULL);
+    }
+    DR_TRY(st);
+    if (!beside) {
+        (void)add_to_hashes(&job);
     }
     w->written += n;
     return DR_OK;
