@@ -24,6 +24,7 @@ struct dr_latents {
     dr_prefetch *prefetch;     /* pictures that are decoded ahead */
     const uint32_t *expected;  /* while the cache is filled: entries that will be encoded */
     size_t n_expected, expected_at;
+    size_t pixel_bytes;     /* of pictures ahead and of scratch memory, while training */
     float *pixels;          /* scratch: a batch */
     float *moments, *noise; /* scratch: one picture */
 };
@@ -212,13 +213,33 @@ static dr_status fill(dr_dist *d, dr_latents *l)
 }
 
 /* Two pictures for each thread, as many as a PyTorch loader holds batches. */
+static dr_prefetch_config prefetch_config(dr_latents *l)
+{
+    const int n = l->c.loader_threads < l->c.threads ? l->c.loader_threads : l->c.threads;
+    return (dr_prefetch_config){
+        .n_threads = n, .n_ahead = 2 * (size_t)n, .load = load_pixels, .user = l};
+}
+
 static dr_status open_prefetch(dr_latents *l)
 {
-    int n = l->c.loader_threads < l->c.threads ? l->c.loader_threads : l->c.threads;
-    return dr_prefetch_create(
-        &(dr_prefetch_config){
-            .n_threads = n, .n_ahead = 2 * (size_t)n, .load = load_pixels, .user = l},
-        &l->prefetch);
+    const dr_prefetch_config c = prefetch_config(l);
+    return dr_prefetch_create(&c, &l->prefetch);
+}
+
+/* What encoding in every step will need, of pictures of any size of the dataset. */
+static dr_status plan_encoding(dr_latents *l)
+{
+    const dr_dataset *ds = l->c.dataset;
+    size_t most = 0;
+    for (size_t i = 0; i < ds->n_buckets; i++) {
+        const int64_t h = ds->buckets[i].size.h;
+        const int64_t w = ds->buckets[i].size.w;
+        const size_t bytes = (size_t)(h * w * 3) * sizeof(float);
+        most = bytes > most ? bytes : most;
+        DR_TRY(dr_vae_encoder_plan(&l->vae, 1, h, w));
+    }
+    l->pixel_bytes = (prefetch_config(l).n_ahead + 1) * most;
+    return DR_OK;
 }
 
 dr_status dr_latents_create(dr_dist *d, const dr_latents_config *c, dr_latents **out)
@@ -234,7 +255,7 @@ dr_status dr_latents_create(dr_dist *d, const dr_latents_config *c, dr_latents *
     if (st == DR_OK) {
         l->scale = (float)dr_autoencoder_scale(&l->vae.ae);
         l->vae_channels = dr_autoencoder_moment_channels(&l->vae.ae);
-        st = c->cached ? fill(d, l) : DR_OK;
+        st = c->cached ? fill(d, l) : dr_dist_agree(d, plan_encoding(l));
     }
     if (st != DR_OK) {
         dr_latents_destroy(l);
@@ -311,5 +332,5 @@ dr_status dr_latents_get(dr_latents *l, size_t image, uint32_t epoch, uint64_t s
 size_t dr_latents_bytes(const dr_latents *l)
 {
     return (l->cached != NULL ? dr_cached_latents_bytes(l->cached) : 0) +
-           (l->vae.backend != NULL ? dr_vae_encoder_bytes(&l->vae) : 0);
+           (l->vae.backend != NULL ? dr_vae_encoder_bytes(&l->vae) : 0) + l->pixel_bytes;
 }

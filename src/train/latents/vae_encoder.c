@@ -60,7 +60,8 @@ static dr_status grow_pool(const dr_backend *backend, size_t need, dr_pool **poo
     return dr_pool_create(backend->device, need, pool);
 }
 
-static dr_status reserve(dr_vae_encoder *e, const encode_job *j)
+/* Raises what is planned to what the job needs. */
+static dr_status plan(dr_vae_encoder *e, const encode_job *j)
 {
     dr_context cx;
     dr_pool *dry = dr_pool_create_dry();
@@ -68,7 +69,13 @@ static dr_status reserve(dr_vae_encoder *e, const encode_job *j)
     dr_status st = walk(&cx, e, j);
     size_t need = dr_pool_peak_bytes(dry);
     dr_pool_destroy(dry);
-    return st == DR_OK ? grow_pool(e->backend, need, &e->pool) : st;
+    e->planned = need > e->planned ? need : e->planned;
+    return st;
+}
+
+dr_status dr_vae_encoder_plan(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w)
+{
+    return plan(e, &(encode_job){.n = n, .h = h, .w = w});
 }
 
 dr_status dr_vae_encoder_run(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w,
@@ -76,15 +83,15 @@ dr_status dr_vae_encoder_run(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w,
 {
     const encode_job j = {n, h, w, pixels, moments};
     dr_context cx;
-    DR_TRY(reserve(e, &j));
+    DR_TRY(plan(e, &j));
+    DR_TRY(grow_pool(e->backend, e->planned, &e->pool));
     dr_context_init(&cx, e->backend, e->pool, e->threads);
     return walk(&cx, e, &j);
 }
 
 size_t dr_vae_encoder_bytes(const dr_vae_encoder *e)
 {
-    size_t pool = e->pool != NULL ? dr_pool_capacity_bytes(e->pool) : 0;
-    return (size_t)e->params.n_elems * sizeof(float) + pool;
+    return (size_t)e->params.n_elems * sizeof(float) + e->planned;
 }
 
 enum { LATENT_CHANNELS = 4 };

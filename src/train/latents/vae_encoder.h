@@ -17,7 +17,8 @@ typedef struct dr_vae_encoder {
     dr_params params;
     dr_autoencoder ae;
     void *values;
-    dr_pool *pool; /* sized for the largest batch so far */
+    dr_pool *pool;  /* made by the first run, for the largest batch so far */
+    size_t planned; /* bytes that it will have at least */
 } dr_vae_encoder;
 
 /* Loads the encoder of the file's VAE. */
@@ -27,7 +28,9 @@ void dr_vae_encoder_close(dr_vae_encoder *e);
 /* pixels (n,h,w,3), moments (n,h/8,w/8,dr_autoencoder_moment_channels), both on the host. */
 DR_MUST_USE dr_status dr_vae_encoder_run(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w,
                                          const float *pixels, float *moments);
-/* Weights and activations. */
+/* Before a run: it will be asked for n pictures of that size. */
+DR_MUST_USE dr_status dr_vae_encoder_plan(dr_vae_encoder *e, int64_t n, int64_t h, int64_t w);
+/* Weights and activations, those planned included. */
 size_t dr_vae_encoder_bytes(const dr_vae_encoder *e);
 
 typedef struct dr_posterior { /* draws latents from moments, after the encoder has gone too */
