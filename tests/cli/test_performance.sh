@@ -55,6 +55,45 @@ assert later.count(0) >= len(later) - 4 and sum(later) <= 8, faults
 END
 }
 
+# memory_of NAME PROGRAM flags...: the plan and the peak of a run, in MiB.
+memory_of() {
+    local name=$1 program=$2
+    shift 2
+    start "$name" python3 "$here/../support/peak_memory.py" "$name.kib" "$bin/$program" -- --num_cpu_threads_per_process 2 \
+        --base_check off "$@"
+    sed -En 's/^memory: needs ([0-9.]+) ([KMG])iB per rank.*/\1 \2/p' "$name.err" >"$name.plan"
+}
+
+# What a run takes beyond a small one is what its plan takes beyond the small one's: to 3 %, and two huge pages.
+# (Code of libraries and their own heaps, about 35 MiB, are in no plan.)
+plan_is_right() {
+    local data=$work/case/wide
+    "$bin/dreamrun" make_pictures "$data" --n 4 --size 256
+    local wide=(--resolution 256 --train_batch_size 8)
+    memory_of small train_db --cache_latents
+    memory_of cached train_db "${wide[@]}" --cache_latents
+    memory_of encoded train_db "${wide[@]}"
+    memory_of frozen train_db "${wide[@]}" --cache_latents --stop_text_encoder_training=-1
+    memory_of checkpointed train_db "${wide[@]}" --cache_latents --gradient_checkpointing
+    memory_of averaged train_db "${wide[@]}" --cache_latents --ema_decay 0.999
+    memory_of summed train_db "${wide[@]}" --cache_latents --gradient_accumulation_steps 2
+    memory_of lora train_network "${wide[@]}" --cache_latents --network_module networks.lora --network_dim 8
+    memory_of saved train_db "${wide[@]}" --cache_latents --save_state --save_every_n_steps 1
+    python3 - <<'END'
+import glob
+def read(name):
+    number, unit = open(name + ".plan").read().split()
+    return float(number) * {"K": 1 / 1024, "M": 1, "G": 1024}[unit], int(open(name + ".kib").read()) / 1024
+small_plan, small_peak = read("small")
+names = sorted(path[:-5] for path in glob.glob("*.plan") if path != "small.plan")
+rows = [(name, read(name)[0] - small_plan, read(name)[1] - small_peak) for name in names]
+for name, plan, peak in rows:
+    print(f"{name}: planned {plan:.1f} MiB more, took {peak:.1f} MiB more: {peak / plan - 1:+.1%}")
+assert len(rows) == 8
+assert all(abs(peak - plan) <= 0.03 * plan + 4 for name, plan, peak in rows)
+END
+}
+
 check 'a timeline of train_db' of_train_db
 check 'a timeline of train_network' of_train_network
 check 'a timeline of two ranks' of_two_ranks
@@ -63,4 +102,5 @@ check 'timelines that cannot be' refuses
 check 'no page faults after the second step' no_page_faults
 check 'the same with checkpointing and two threads' no_page_faults --gradient_checkpointing \
     --num_cpu_threads_per_process 2
+check 'the plan of memory is what a run takes' plan_is_right
 finish
