@@ -60,7 +60,7 @@ memory_of() {
     local name=$1 program=$2
     shift 2
     start "$name" python3 "$here/../support/peak_memory.py" "$name.kib" "$bin/$program" -- --num_cpu_threads_per_process 2 \
-        --base_check off "$@"
+        --base_check off --max_train_steps 1 "$@"
     sed -En 's/^memory: needs ([0-9.]+) ([KMG])iB per rank.*/\1 \2/p' "$name.err" >"$name.plan"
 }
 
