@@ -83,6 +83,8 @@ static const dr_conv_case large = {1, 110, 111, 77, 3, {3, 3, 1, 1, 1, 1, 1}, DR
 static const dr_conv_case point = {2, 3, 5, 77, 65, {1, 1, 1, 0, 0, 0, 0}, DR_ADD, false, false};
 /* More pixels than are gathered at a time. */
 static const dr_conv_case chunks = {1, 25, 24, 7, 33, {3, 3, 1, 1, 1, 1, 1}, DR_SET, false, false};
+/* Enough tiles of 4x4 pixels for backend/cpu/cpu_winograd.h, cut off at two sides. */
+static const dr_conv_case tiles = {2, 27, 22, 33, 36, {3, 3, 1, 1, 1, 1, 1}, DR_ADD, false, false};
 
 /* Several panels of narrow weights (backend/cpu/cpu_narrow.h). */
 static const dr_conv_case deep = {1, 4, 3, 390, 260, {3, 3, 1, 1, 1, 1, 1}, DR_ADD, false, false};
@@ -93,7 +95,8 @@ static const dr_conv_case deep = {1, 4, 3, 390, 260, {3, 3, 1, 1, 1, 1, 1}, DR_A
         {op, "stride 2, odd sizes", body, &odd_down},                                              \
         {op, "stride 2, padded right and bottom", body, &vae_down},                                \
         {op, "the same, odd sizes", body, &odd_vae_down}, {op, "large", body, &large},             \
-        {op, "many channels", body, &deep}, {op, "uneven kernel and padding", body, &uneven},      \
+        {op, "many tiles", body, &tiles}, {op, "many channels", body, &deep},                      \
+        {op, "uneven kernel and padding", body, &uneven},                                          \
     {                                                                                              \
         op, "1x1", body, &point                                                                    \
     }

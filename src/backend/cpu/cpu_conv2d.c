@@ -1,5 +1,6 @@
 #include "backend/cpu/cpu_conv2d.h"
 #include "backend/cpu/cpu_narrow.h"
+#include "backend/cpu/cpu_winograd.h"
 
 #include <string.h>
 
@@ -143,10 +144,19 @@ static void forward_task(const void *job, int64_t i, int thread)
     }
 }
 
+static dr_cpu_winograd winograd_of(const dr_conv2d_args *a)
+{
+    return (dr_cpu_winograd){.src = a->x, .w = a->w, .bias = a->b, .dst = a->y};
+}
+
 size_t dr_cpu_conv2d_work(const dr_context *cx, const dr_conv2d_args *a)
 {
     if (dr_cpu_conv_is_linear(&a->geom)) {
         return dr_cpu_linear_work(cx, &(dr_linear_args){.w = a->w});
+    }
+    if (dr_cpu_winograd_fits(&a->geom, a->x, a->y)) {
+        const dr_cpu_winograd fast = winograd_of(a);
+        return dr_cpu_winograd_work(&fast);
     }
     return (size_t)(plan_forward(a).panel_floats * cx->threads) * sizeof(float);
 }
@@ -156,6 +166,11 @@ dr_status dr_cpu_conv2d(dr_context *cx, const dr_conv2d_args *a)
     if (dr_cpu_conv_is_linear(&a->geom)) {
         const dr_linear_args l = {.x = a->x, .w = a->w, .b = a->b, .y = a->y, .mode = DR_SET};
         return dr_cpu_linear(cx, &l);
+    }
+    if (dr_cpu_winograd_fits(&a->geom, a->x, a->y)) {
+        const dr_cpu_winograd fast = winograd_of(a);
+        dr_cpu_winograd_run(cx, &fast);
+        return DR_OK;
     }
     forward_job j = plan_forward(a);
     j.work = cx->work;

@@ -4,6 +4,7 @@
  */
 #include "backend/cpu/cpu_conv2d.h"
 #include "backend/cpu/cpu_narrow.h"
+#include "backend/cpu/cpu_winograd.h"
 
 #include <string.h>
 
@@ -137,10 +138,20 @@ static void dx_task(const void *job, int64_t i, int thread)
     }
 }
 
+static dr_cpu_winograd winograd_of(const dr_conv2d_dx_args *a)
+{
+    return (dr_cpu_winograd){
+        .src = a->dy, .w = a->w, .dst = a->dx, .gradient = true, .add = a->mode == DR_ADD};
+}
+
 size_t dr_cpu_conv2d_dx_work(const dr_context *cx, const dr_conv2d_dx_args *a)
 {
     if (dr_cpu_conv_is_linear(&a->geom)) {
         return dr_cpu_linear_dx_work(cx, &(dr_linear_dx_args){.w = a->w});
+    }
+    if (dr_cpu_winograd_fits(&a->geom, a->dy, a->dx)) {
+        const dr_cpu_winograd fast = winograd_of(a);
+        return dr_cpu_winograd_work(&fast);
     }
     const dx_job j = plan_dx(a);
     return (size_t)((j.panel_floats + j.out_floats + j.weight_floats) * cx->threads) *
@@ -152,6 +163,11 @@ dr_status dr_cpu_conv2d_dx(dr_context *cx, const dr_conv2d_dx_args *a)
     if (dr_cpu_conv_is_linear(&a->geom)) {
         const dr_linear_dx_args l = {.dy = a->dy, .w = a->w, .dx = a->dx, .mode = a->mode};
         return dr_cpu_linear_dx(cx, &l);
+    }
+    if (dr_cpu_winograd_fits(&a->geom, a->dy, a->dx)) {
+        const dr_cpu_winograd fast = winograd_of(a);
+        dr_cpu_winograd_run(cx, &fast);
+        return DR_OK;
     }
     dx_job j = plan_dx(a);
     j.work = cx->work;
