@@ -60,7 +60,15 @@ static void report_libraries(void)
     dr_info("attention: %s", text);
 }
 
-static dr_status open_gpu(dr_dist *d, const dr_backend **out)
+static dr_cuda_tf32 tf32_of(const char *name)
+{
+    if (name == NULL || strcmp(name, "convolutions") == 0) {
+        return DR_CUDA_TF32_CONVOLUTIONS;
+    }
+    return strcmp(name, "all") == 0 ? DR_CUDA_TF32_ALL : DR_CUDA_TF32_OFF;
+}
+
+static dr_status open_gpu(dr_dist *d, const char *tf32, const dr_backend **out)
 {
     int device = 0;
     dr_cuda_info info = {0};
@@ -70,7 +78,7 @@ static dr_status open_gpu(dr_dist *d, const dr_backend **out)
     }
     DR_TRY(dr_dist_agree(d, st));
     DR_TRY(check_distinct(d, info.uuid));
-    DR_TRY(dr_dist_agree(d, dr_cuda_open(device, false, out)));
+    DR_TRY(dr_dist_agree(d, dr_cuda_open(device, tf32_of(tf32), out)));
     opened = true;
     dr_info("device: GPU %d, %s (compute capability %d.%d)", device, info.name, info.major,
             info.minor);
@@ -94,9 +102,10 @@ void dr_backend_release(void)
     dr_cuda_close();
 }
 #else
-static dr_status open_gpu(dr_dist *d, const dr_backend **out)
+static dr_status open_gpu(dr_dist *d, const char *tf32, const dr_backend **out)
 {
     (void)d;
+    (void)tf32;
     (void)out;
     DR_FAIL(DR_UNSUPPORTED, "--device cuda: this program was built without CUDA");
 }
@@ -116,10 +125,14 @@ void dr_backend_release(void)
 }
 #endif
 
-dr_status dr_backend_choose(const char *device, dr_dist *d, const dr_backend **out)
+dr_status dr_backend_choose(const char *device, const char *tf32, dr_dist *d,
+                            const dr_backend **out)
 {
     if (strcmp(device, "cuda") == 0) {
-        return open_gpu(d, out);
+        return open_gpu(d, tf32, out);
+    }
+    if (tf32 != NULL && strcmp(tf32, "off") != 0) {
+        DR_FAIL(DR_INVALID, "--tf32 %s: CPUs have no TF32; it needs --device cuda", tf32);
     }
     *out = &dr_backend_cpu;
     return DR_OK;

@@ -10,12 +10,14 @@
 #include "ops/context.h"
 
 /*
- * device: "cpu" or "cuda". For cuda each rank takes the GPU of its place among the ranks of its
- * host (spec launcher.md 3.3), or the only one that it sees. Collective; all ranks get the same
- * status: DR_DEVICE when a GPU is missing or two ranks would share one, DR_UNSUPPORTED in a build
- * without CUDA.
+ * device: "cpu" or "cuda". tf32: which F32 products of a GPU may use 10-bit mantissas, "off",
+ * "convolutions" or "all"; NULL: convolutions, as PyTorch. Others than "off" are refused on CPUs.
+ * For cuda each rank takes the GPU of its place among the ranks of its host (spec launcher.md 3.3),
+ * or the only one that it sees. Collective; all ranks get the same status: DR_DEVICE when a GPU is
+ * missing or two ranks would share one, DR_UNSUPPORTED in a build without CUDA.
  */
-DR_MUST_USE dr_status dr_backend_choose(const char *device, dr_dist *d, const dr_backend **out);
+DR_MUST_USE dr_status dr_backend_choose(const char *device, const char *tf32, dr_dist *d,
+                                        const dr_backend **out);
 /*
  * Collective. Where gradients are summed: *out is a plane of the chosen GPU, or NULL: on the host.
  * strict: the same bits for any number of GPUs (on the host that holds anyway).

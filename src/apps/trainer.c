@@ -28,7 +28,9 @@ static dr_status train(const dr_options *o, dr_dist *d)
         st = dr_dist_agree(d, dr_dist_rank(d) == 0 ? dr_debug_dataset(&c) : DR_OK);
     } else if (st == DR_OK) {
         const dr_backend *backend = NULL;
-        st = dr_backend_choose(dr_opt_str(o, DR_OPT_device), d, &backend);
+        st = dr_backend_choose(dr_opt_str(o, DR_OPT_device),
+                               dr_opt_given(o, DR_OPT_tf32) ? dr_opt_str(o, DR_OPT_tf32) : NULL, d,
+                               &backend);
         if (st == DR_OK) {
             st = dr_backend_plane(d, backend, dr_opt_has(o, DR_OPT_deterministic), &c.plane);
         }

@@ -231,6 +231,7 @@ picture_options() {
     holds compat.err 'as sd-scripts reads them'
     same_models seen/last compat/last # nothing here that the two read differently
     refused 64 "--alpha_color: 'blueish' is no colour" 1 "${options[@]}" --alpha_color blueish
+    refused 64 '--tf32 all: CPUs have no TF32' 1 "${options[@]}" --tf32 all
     refused 65 'more than the limit of 4096' 1 "${options[@]}" --max_image_pixels 4096
     : >few/1_sks/04.jxl
     train jxl "${options[@]}"

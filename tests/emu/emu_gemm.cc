@@ -4,6 +4,8 @@
  */
 #include "backend/cuda/cuda_gemm.h"
 
+#include "emu_internal.h"
+
 #include <cuda_runtime.h>
 #include <vector>
 
@@ -85,6 +87,7 @@ void multiply(const dr_cuda_gemm_args &g, int64_t batch)
 dr_status dr_cuda_gemm(void *stream, const dr_cuda_gemm_args *args)
 {
     const dr_cuda_gemm_args g = *args;
+    emu_count(EMU_PRODUCT);
     emu_enqueue(static_cast<cudaStream_t>(stream), [g]() {
         for (int64_t i = 0; i < g.batch; i++) {
             multiply(g, i);

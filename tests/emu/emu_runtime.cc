@@ -200,9 +200,33 @@ void emu_clear_error(void)
     last_error = cudaSuccess;
 }
 
+namespace
+{
+uint64_t counted[3];
+
+void report()
+{
+    fprintf(stderr, "emulated GPU: %llu kernels, %llu matrix products, %llu cuDNN graphs\n",
+            static_cast<unsigned long long>(counted[EMU_KERNEL]),
+            static_cast<unsigned long long>(counted[EMU_PRODUCT]),
+            static_cast<unsigned long long>(counted[EMU_GRAPH]));
+}
+} // namespace
+
+void emu_count(emu_work what)
+{
+    guard g(lock);
+    if (counted[EMU_KERNEL] + counted[EMU_PRODUCT] + counted[EMU_GRAPH] == 0 &&
+        number_from("DREAMRUN_EMU_REPORT", 0) != 0) {
+        (void)atexit(report);
+    }
+    counted[what]++;
+}
+
 void emu_launch_blocks(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes,
                        cudaStream_t s, bool threads_meet, std::function<void()> body)
 {
+    emu_count(EMU_KERNEL);
     emu_enqueue(s, [=]() {
         std::string reason;
         if (!emu_run_kernel(kernel, grid, block, shared_bytes, threads_meet, body, &reason)) {

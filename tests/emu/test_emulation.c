@@ -20,7 +20,7 @@ enum { N = 64 };
 static int open_gpu(void **state)
 {
     const dr_backend *cuda = NULL;
-    assert_ok(dr_cuda_open(0, false, &cuda));
+    assert_ok(dr_cuda_open(0, DR_CUDA_TF32_OFF, &cuda));
     *state = (void *)(uintptr_t)cuda->device;
     return 0;
 }

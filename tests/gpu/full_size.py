@@ -29,7 +29,7 @@ def parity(a, m, problems):
     for device, program in (("cuda", a.bin), ("cpu", a.tools)):
         out = m.work / f"parity-{device}"
         run = gpu_runs.train(os.path.join(program, "train_db"), m.model("sd1"), m.pictures(pixels), out,
-                             [*flags, "--device", device], 200, False)
+                             [*flags, "--tf32", "off", "--device", device], 200, False)
         if run.rc != 0 or not run.steps:
             problems.append(f"{device}: {run.error or run.rc}")
             return "one step on the CPU and on the GPU: " + problems[-1]

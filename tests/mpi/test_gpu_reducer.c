@@ -67,7 +67,7 @@ static void with_plane(bool strict, void (*check)(const float *got, const float 
 {
     const dr_data_plane *plane = NULL;
     const int world = dr_dist_world(dr_mpi_ranks);
-    assert_ok(dr_cuda_open(dr_dist_local_rank(dr_mpi_ranks), false, &cuda));
+    assert_ok(dr_cuda_open(dr_dist_local_rank(dr_mpi_ranks), DR_CUDA_TF32_OFF, &cuda));
     assert_ok(dr_gpu_plane_open(dr_mpi_ranks, cuda, strict, &plane));
     assert_non_null(plane);
     for (int64_t leaves = world; leaves <= world + 5; leaves++) {
@@ -143,7 +143,7 @@ static void a_lost_rank_is_told_of(void **state)
     char why[256] = "";
     void *data = NULL;
     void *stream = NULL;
-    assert_ok(dr_cuda_open(dr_dist_local_rank(dr_mpi_ranks), false, &cuda));
+    assert_ok(dr_cuda_open(dr_dist_local_rank(dr_mpi_ranks), DR_CUDA_TF32_OFF, &cuda));
     assert_ok(dr_cuda_exchange_open(&stream));
     assert_ok(cuda->device->alloc(64, &data));
     assert_ok(dr_nccl_open(dr_mpi_ranks, 10.0, &nccl, why));

@@ -24,7 +24,7 @@ const dr_op_subject *dr_op_subjects(size_t *n)
         NARROW("cuda BF16, gradients too", DR_BF16, false),
     };
     static const dr_backend *cuda;
-    if (cuda == NULL && dr_cuda_open(0, false, &cuda) != DR_OK) {
+    if (cuda == NULL && dr_cuda_open(0, DR_CUDA_TF32_OFF, &cuda) != DR_OK) {
         print_error("%s\n", dr_error_message());
         *n = 0;
         return NULL;

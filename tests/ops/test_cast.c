@@ -35,7 +35,7 @@ static dr_status open_backends(void)
 #endif
 #ifdef DR_HAVE_CUDA_BACKEND
     const dr_backend *cuda = NULL;
-    DR_TRY(dr_cuda_open(0, false, &cuda));
+    DR_TRY(dr_cuda_open(0, DR_CUDA_TF32_OFF, &cuda));
     add_backend(cuda);
 #endif
     return DR_OK;

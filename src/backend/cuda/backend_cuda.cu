@@ -269,7 +269,7 @@ dr_status dr_cuda_free_bytes(uint64_t *out)
     return DR_OK;
 }
 
-static dr_status open_device(int device, bool tf32)
+static dr_status open_device(int device, dr_cuda_tf32 tf32)
 {
     void *flags = nullptr;
     void *device_flags = nullptr;
@@ -280,11 +280,11 @@ static dr_status open_device(int device, bool tf32)
     gpu.flags = static_cast<int *>(flags);
     DR_CUDA(cudaHostGetDevicePointer(&device_flags, flags, 0));
     gpu.device_flags = static_cast<int *>(device_flags);
-    DR_TRY(dr_cuda_gemm_open(tf32));
-    return dr_cuda_cudnn_open(tf32, &gpu.no_cudnn);
+    DR_TRY(dr_cuda_gemm_open(tf32 == DR_CUDA_TF32_ALL));
+    return dr_cuda_cudnn_open(tf32 != DR_CUDA_TF32_OFF, &gpu.no_cudnn);
 }
 
-dr_status dr_cuda_open(int device, bool tf32, const dr_backend **out)
+dr_status dr_cuda_open(int device, dr_cuda_tf32 tf32, const dr_backend **out)
 {
     char reason[256];
     const int n = dr_cuda_count(reason);

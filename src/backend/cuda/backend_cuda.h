@@ -26,13 +26,20 @@ typedef struct dr_cuda_info {
     uint64_t total_bytes;
 } dr_cuda_info;
 
+/* Which F32 products may use 10-bit mantissas (TF32), as torch.backends has it. */
+typedef enum dr_cuda_tf32 {
+    DR_CUDA_TF32_OFF,
+    DR_CUDA_TF32_CONVOLUTIONS, /* cuDNN's: PyTorch's default */
+    DR_CUDA_TF32_ALL           /* and cuBLASLt's */
+} dr_cuda_tf32;
+
 /* The number of GPUs this process may use; 0 with the reason in words. */
 int dr_cuda_count(char reason[256]);
 /*
- * Opens GPU `device` (0 .. count-1) for this process and gives its backend. tf32: f32 products may
- * use 10-bit mantissas. DR_DEVICE when the GPU, the driver or cuBLASLt cannot be used.
+ * Opens GPU `device` (0 .. count-1) for this process and gives its backend. DR_DEVICE when the GPU,
+ * the driver or cuBLASLt cannot be used.
  */
-DR_MUST_USE dr_status dr_cuda_open(int device, bool tf32, const dr_backend **out);
+DR_MUST_USE dr_status dr_cuda_open(int device, dr_cuda_tf32 tf32, const dr_backend **out);
 /* Waits for the GPU and gives everything back; without effect when nothing is open. */
 void dr_cuda_close(void);
 /* Facts about GPU `device`; needs no open one. */

@@ -44,7 +44,8 @@ typedef struct dr_cuda_cudnn_counts {
 
 /*
  * Opens libcudnn.so.9. Without it *why says so in words (valid until close) and no convolution has
- * a plan; that is no error. tf32: see dr_cuda_open. DR_DEVICE: the library is there and fails.
+ * a plan; that is no error. tf32: F32 convolutions may use 10-bit mantissas. DR_DEVICE: the library
+ * is there and fails.
  */
 DR_MUST_USE dr_status dr_cuda_cudnn_open(bool tf32, const char **why);
 void dr_cuda_cudnn_close(void);

@@ -100,6 +100,10 @@ static plan_key key_of(const dr_cuda_gemm_args *g)
     k.a_align = alignment(g->a.data, g->a.ld, g->a.stride, g->dtype);
     k.b_align = alignment(g->b.data, g->b.ld, g->b.stride, g->dtype);
     k.c_align = alignment(g->c, g->c_ld, g->c_stride, g->c_dtype);
+    if (g->bias != NULL) { /* its epilogue loads the bias as it stores c */
+        const uint32_t bias = alignment(g->bias, 0, 0, g->dtype);
+        k.c_align = k.c_align < bias ? k.c_align : bias;
+    }
     k.dtype = (int32_t)g->dtype;
     k.c_dtype = (int32_t)g->c_dtype;
     k.transposed = (g->a.transposed ? 1 : 0) | (g->b.transposed ? 2 : 0);
