@@ -66,6 +66,8 @@ typedef struct dr_backend {
     dr_widening (*widens)(dr_op_id op, const void *args);
     /* Ops that take `fresh` write a fresh gradient themselves; otherwise it is zeroed before. */
     bool sets_fresh;
+    /* dr_blockwise_all at once. NULL: one tensor after another. */
+    dr_status (*blockwise_all)(dr_context *cx, const dr_blockwise_args *a, size_t n);
 #define X(name, group) dr_##name##_fn name;
 #include "ops/op_list.def"
 #undef X

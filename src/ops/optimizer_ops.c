@@ -146,7 +146,7 @@ static void check_block_state(const dr_context *cx, const char *name, const dr_t
     }
 }
 
-dr_status dr_blockwise(dr_context *cx, const dr_blockwise_args *a)
+static void check_blockwise(const dr_context *cx, const dr_blockwise_args *a)
 {
     dr_ops_check_activation(cx, "blockwise", "p", a->p);
     dr_ops_check_same("blockwise", "g", a->g, a->p);
@@ -156,5 +156,31 @@ dr_status dr_blockwise(dr_context *cx, const dr_blockwise_args *a)
         check_block_state(cx, "state2", a->state2, a->absmax2, dr_numel(a->p));
     }
     DR_CHECK(a->step >= 1, "blockwise: step %lld", (long long)a->step);
+}
+
+dr_status dr_blockwise(dr_context *cx, const dr_blockwise_args *a)
+{
+    check_blockwise(cx, a);
     DR_DISPATCH(cx, blockwise, a);
+}
+
+static bool same_settings(const dr_blockwise_args *a, const dr_blockwise_args *b)
+{
+    return a->kind == b->kind && a->lr == b->lr && a->beta1 == b->beta1 && a->beta2 == b->beta2 &&
+           a->eps == b->eps && a->weight_decay == b->weight_decay &&
+           a->grad_scale == b->grad_scale && a->step == b->step;
+}
+
+dr_status dr_blockwise_all(dr_context *cx, const dr_blockwise_args *a, size_t n)
+{
+    const bool at_once = cx->backend->blockwise_all != NULL && !cx->dry;
+    for (size_t i = 0; i < n; i++) {
+        DR_CHECK(same_settings(&a[i], a), "blockwise: tensor %zu has other settings", i);
+        if (at_once) {
+            check_blockwise(cx, &a[i]);
+        } else {
+            DR_TRY(dr_blockwise(cx, &a[i]));
+        }
+    }
+    return at_once ? cx->backend->blockwise_all(cx, a, n) : DR_OK;
 }

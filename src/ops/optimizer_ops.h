@@ -207,6 +207,12 @@ struct dr_blockwise_args {
 };
 DR_MUST_USE dr_status dr_blockwise(dr_context *cx, const dr_blockwise_args *a);
 
+/*
+ * dr_blockwise of n tensors whose settings (kind to step) are the same, with the same bits; on a
+ * GPU by one launch for many.
+ */
+DR_MUST_USE dr_status dr_blockwise_all(dr_context *cx, const dr_blockwise_args *a, size_t n);
+
 /* bitsandbytes' dynamic map, ascending: signed has 0 at 127, unsigned at 0; both end in 1. */
 void dr_blockwise_code(bool is_signed, float code[256]);
 /* Index of the value nearest to x; halfway: the lower one. */

@@ -189,6 +189,7 @@ static dr_backend make_table(void)
     t.compute = DR_F32;
     t.recorder = &dr_cuda_recorder;
     t.work_bytes = work_bytes;
+    t.blockwise_all = dr_cuda_blockwise_all;
 #define OP(name) t.name = dr_cuda_##name;
 #include "backend/cuda/cuda_ops.def"
 #undef OP

@@ -1,7 +1,7 @@
 /*
  * backend/cuda/cuda_blockwise.cu - bitsandbytes' optimizers with 8-bit states
- * (ops/optimizer_ops.h): 256 threads take blocks of 256 elements one after another; the code maps
- * stand in shared memory.
+ * (ops/optimizer_ops.h): 256 threads take blocks of 256 elements one after another, of as many
+ * tensors as a launch's arguments can name; the code maps stand in shared memory.
  */
 #include "backend/cuda/cuda_internal.cuh"
 
@@ -24,6 +24,20 @@ typedef struct state { /* codes with absmax, or plain, or none */
     uint8_t *codes;
     float *absmax, *plain;
 } state;
+
+/* Tensors of one launch: all of them have together first[n] blocks. Arguments may have 32,764 bytes
+ * (CUDA 12.1). */
+enum { PARTS = 64 };
+typedef struct part {
+    int64_t n;
+    float *p;
+    const float *grad;
+    state s1, s2;
+} part;
+typedef struct parts {
+    int64_t n, first[PARTS + 1];
+    part at[PARTS];
+} parts;
 
 typedef struct settings {
     float scale, decay, beta1, rest1, beta2, rest2, step_size, eps, lr, l2;
@@ -102,8 +116,41 @@ static __device__ float momentum(const settings &s, float p, float g, float *m)
 }
 
 template <int KIND>
-__global__ void blockwise_kernel(int64_t n, settings s, maps map, float *p, const float *grad,
-                                 state s1, state s2)
+static __device__ void update_block(const part &t, const settings &s, dr_shared<float> code1,
+                                    dr_shared<float> code2, dr_shared<float> scratch, int64_t i)
+{
+    const bool inside = i < t.n;
+    float m = 0.0f;
+    float v = 0.0f;
+    if (inside) {
+        m = read_state(t.s1, code1, i);
+        v = read_state(t.s2, code2, i);
+        const float g = s.scale * t.grad[i];
+        const float x = t.p[i];
+        t.p[i] = KIND == DR_BLOCKWISE_ADAM   ? adam(s, x, g, &m, &v)
+                 : KIND == DR_BLOCKWISE_LION ? lion(s, x, g, &m)
+                                             : momentum(s, x, g, &m);
+    }
+    write_state(t.s1, code1, scratch, i, inside, true, m);
+    write_state(t.s2, code2, scratch, i, inside, false, v);
+}
+
+/* The tensor that block b belongs to. */
+static __device__ int64_t part_of(const parts &list, int64_t b)
+{
+    int64_t low = 0;
+    int64_t high = list.n;
+    while (high - low > 1) {
+        const int64_t middle = (low + high) / 2;
+        (list.first[middle] <= b ? low : high) = middle;
+    }
+    return low;
+}
+
+template <int KIND>
+__global__ void blockwise_kernel(const __grid_constant__ parts list,
+                                 const __grid_constant__ settings s,
+                                 const __grid_constant__ maps map)
 {
     DR_SHARED(float, code1, 0, BLOCK);
     DR_SHARED(float, code2, BLOCK * sizeof(float), BLOCK);
@@ -111,24 +158,10 @@ __global__ void blockwise_kernel(int64_t n, settings s, maps map, float *p, cons
     code1[threadIdx.x] = map.code[0][threadIdx.x];
     code2[threadIdx.x] = map.code[1][threadIdx.x];
     __syncthreads();
-    for (int64_t at = static_cast<int64_t>(blockIdx.x) * BLOCK; at < n;
-         at += static_cast<int64_t>(gridDim.x) * BLOCK) {
-        const int64_t i = at + threadIdx.x;
-        const bool inside = i < n;
-        float m = 0.0f;
-        float v = 0.0f;
-        if (inside) {
-            m = read_state(s1, code1, i);
-            v = read_state(s2, code2, i);
-            const float g = s.scale * grad[i];
-            const float x = p[i];
-            dr_put(p, i,
-                   KIND == DR_BLOCKWISE_ADAM   ? adam(s, x, g, &m, &v)
-                   : KIND == DR_BLOCKWISE_LION ? lion(s, x, g, &m)
-                                               : momentum(s, x, g, &m));
-        }
-        write_state(s1, code1, scratch, i, inside, true, m);
-        write_state(s2, code2, scratch, i, inside, false, v);
+    for (int64_t b = blockIdx.x; b < list.first[list.n]; b += gridDim.x) {
+        const int64_t k = part_of(list, b);
+        update_block<KIND>(list.at[k], s, code1, code2, scratch,
+                           (b - list.first[k]) * BLOCK + threadIdx.x);
     }
 }
 
@@ -156,31 +189,53 @@ static settings settings_of(const dr_blockwise_args *a)
                     a->step == 1};
 }
 
-template <int KIND> static dr_status launch(const dr_blockwise_args *a)
+static parts parts_of(const dr_blockwise_args *a, size_t n)
 {
+    parts list = {};
+    for (size_t i = 0; i < n; i++) {
+        const int64_t size = dr_numel(a[i].p);
+        list.at[i] = part{size, dr_data<float>(a[i].p), dr_floats(a[i].g),
+                          state_of(a[i].state1, a[i].absmax1), state_of(a[i].state2, a[i].absmax2)};
+        list.first[i + 1] = list.first[i] + (size + BLOCK - 1) / BLOCK;
+    }
+    list.n = static_cast<int64_t>(n);
+    return list;
+}
+
+template <int KIND> static dr_status launch(const dr_blockwise_args *a, size_t n)
+{
+    const parts list = parts_of(a, n);
     maps map;
     dr_blockwise_code(true, map.code[0]);
     dr_blockwise_code(false, map.code[1]);
-    return DR_LAUNCH((blockwise_kernel<KIND>), dim3(dr_blocks(dr_numel(a->p), BLOCK, GRID)),
-                     dim3(BLOCK), (2 * BLOCK + BLOCK / 32) * sizeof(float), dr_cuda_stream(),
-                     dr_numel(a->p), settings_of(a), map, dr_data<float>(a->p), dr_floats(a->g),
-                     state_of(a->state1, a->absmax1), state_of(a->state2, a->absmax2));
+    return DR_LAUNCH((blockwise_kernel<KIND>), dim3(dr_blocks(list.first[n], 1, GRID)), dim3(BLOCK),
+                     (2 * BLOCK + BLOCK / 32) * sizeof(float), dr_cuda_stream(), list,
+                     settings_of(a), map);
 }
 
-static dr_status run_blockwise(const dr_blockwise_args *a)
+static dr_status run_blockwise(const dr_blockwise_args *a, size_t n)
 {
     switch (a->kind) {
     case DR_BLOCKWISE_ADAM:
-        return launch<DR_BLOCKWISE_ADAM>(a);
+        return launch<DR_BLOCKWISE_ADAM>(a, n);
     case DR_BLOCKWISE_LION:
-        return launch<DR_BLOCKWISE_LION>(a);
+        return launch<DR_BLOCKWISE_LION>(a, n);
     case DR_BLOCKWISE_MOMENTUM:
         break;
     }
-    return launch<DR_BLOCKWISE_MOMENTUM>(a);
+    return launch<DR_BLOCKWISE_MOMENTUM>(a, n);
 }
 
 dr_status dr_cuda_blockwise(dr_context *, const dr_blockwise_args *a)
 {
-    return run_blockwise(a);
+    return run_blockwise(a, 1);
+}
+
+dr_status dr_cuda_blockwise_all(dr_context *, const dr_blockwise_args *a, size_t n)
+{
+    const size_t most = PARTS;
+    for (size_t i = 0; i < n; i += most) {
+        DR_TRY(run_blockwise(a + i, n - i < most ? n - i : most));
+    }
+    return DR_OK;
 }

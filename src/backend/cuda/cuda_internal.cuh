@@ -49,6 +49,8 @@ size_t dr_cuda_adafactor_sums_work_bytes(const dr_adafactor_sums_args *a);
 size_t dr_cuda_adafactor_apply_work_bytes(const dr_adafactor_apply_args *a);
 size_t dr_cuda_mse_work_bytes(const dr_mse_args *a);
 
+dr_status dr_cuda_blockwise_all(dr_context *cx, const dr_blockwise_args *a, size_t n);
+
 /* db += column sums of dy (rows,cols) (work: dr_cuda_column_work_bytes(1,...,1)). */
 dr_status dr_cuda_add_column_sums(const dr_tensor *db, const dr_tensor *dy, void *work);
 }

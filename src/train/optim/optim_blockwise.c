@@ -39,33 +39,62 @@ static void describe(const dr_optimizer *o, dr_optim_span *s)
     s->state[ABSMAX2] = (dr_optim_state){.name = "absmax2", .dtype = DR_F32, .n = two ? blocks : 0};
 }
 
-static dr_status update(dr_optimizer *o, dr_context *cx, const dr_optim_span *s)
+/* A span's operands. */
+typedef struct operands {
+    dr_tensor p, g, state1, state2, absmax1, absmax2;
+} operands;
+
+static dr_blockwise_args args_of(const dr_optimizer *o, const dr_optim_span *s, operands *t)
 {
     const dr_blockwise_kind kind = kind_of(o);
     const bool two = kind == DR_BLOCKWISE_ADAM;
     const bool coded = is_coded(o, s);
-    dr_tensor p = dr_optim_values(s);
-    const dr_tensor g = dr_optim_grads(s);
-    dr_tensor state1 = dr_optim_state_of(o, s, STATE1);
-    dr_tensor state2 = dr_optim_state_of(o, s, STATE2);
-    dr_tensor absmax1 = dr_optim_state_of(o, s, ABSMAX1);
-    dr_tensor absmax2 = dr_optim_state_of(o, s, ABSMAX2);
-    return dr_blockwise(cx, &(dr_blockwise_args){
-                                .kind = kind,
-                                .lr = dr_optim_lr(o, s),
-                                .beta1 = kind == DR_BLOCKWISE_MOMENTUM ? o->s.momentum : o->s.beta1,
-                                .beta2 = o->s.beta2,
-                                .eps = o->s.eps,
-                                .weight_decay = o->s.weight_decay,
-                                .grad_scale = o->now.grad_scale,
-                                .step = (int64_t)o->groups[s->group].step,
-                                .p = &p,
-                                .g = &g,
-                                .state1 = &state1,
-                                .state2 = two ? &state2 : NULL,
-                                .absmax1 = coded ? &absmax1 : NULL,
-                                .absmax2 = coded && two ? &absmax2 : NULL});
+    *t = (operands){.p = dr_optim_values(s),
+                    .g = dr_optim_grads(s),
+                    .state1 = dr_optim_state_of(o, s, STATE1),
+                    .state2 = dr_optim_state_of(o, s, STATE2),
+                    .absmax1 = dr_optim_state_of(o, s, ABSMAX1),
+                    .absmax2 = dr_optim_state_of(o, s, ABSMAX2)};
+    return (dr_blockwise_args){.kind = kind,
+                               .lr = dr_optim_lr(o, s),
+                               .beta1 = kind == DR_BLOCKWISE_MOMENTUM ? o->s.momentum : o->s.beta1,
+                               .beta2 = o->s.beta2,
+                               .eps = o->s.eps,
+                               .weight_decay = o->s.weight_decay,
+                               .grad_scale = o->now.grad_scale,
+                               .step = (int64_t)o->groups[s->group].step,
+                               .p = &t->p,
+                               .g = &t->g,
+                               .state1 = &t->state1,
+                               .state2 = two ? &t->state2 : NULL,
+                               .absmax1 = coded ? &t->absmax1 : NULL,
+                               .absmax2 = coded && two ? &t->absmax2 : NULL};
 }
 
-const dr_optim_family dr_optim_blockwise = {
-    .per_tensor = true, .local = true, .describe = describe, .update = update};
+static dr_status update(dr_optimizer *o, dr_context *cx, const dr_optim_span *s)
+{
+    operands t;
+    const dr_blockwise_args a = args_of(o, s, &t);
+    return dr_blockwise(cx, &a);
+}
+
+static dr_status update_many(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, size_t n)
+{
+    enum { BATCH = 64 };
+    operands t[BATCH];
+    dr_blockwise_args a[BATCH];
+    for (size_t i = 0; i < n; i += BATCH) {
+        const size_t some = n - i < BATCH ? n - i : BATCH;
+        for (size_t k = 0; k < some; k++) {
+            a[k] = args_of(o, &s[i + k], &t[k]);
+        }
+        DR_TRY(dr_blockwise_all(cx, a, some));
+    }
+    return DR_OK;
+}
+
+const dr_optim_family dr_optim_blockwise = {.per_tensor = true,
+                                            .local = true,
+                                            .describe = describe,
+                                            .update = update,
+                                            .update_many = update_many};

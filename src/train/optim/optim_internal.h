@@ -43,6 +43,8 @@ typedef struct dr_optim_family {
     void (*prepare)(dr_optimizer *o);
     /* local: updates one span. */
     dr_status (*update)(dr_optimizer *o, dr_context *cx, const dr_optim_span *s);
+    /* The same for n spans of one group whose values and gradients are f32. NULL: one by one. */
+    dr_status (*update_many)(dr_optimizer *o, dr_context *cx, const dr_optim_span *s, size_t n);
     /* not local: the whole step over dr_optim_active spans. */
     dr_status (*step)(dr_optimizer *o, dr_context *cx);
     /* Trained weights of a span into its parameters, which are kept elsewhere. NULL: they are. */

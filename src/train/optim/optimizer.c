@@ -390,6 +390,22 @@ dr_status dr_optimizer_step_range(dr_optimizer *o, dr_context *cx, size_t group,
     return DR_OK;
 }
 
+static bool is_wide(const dr_optim_span *s)
+{
+    return s->params[0]->master.dtype == DR_F32 && s->params[0]->grad.dtype == DR_F32;
+}
+
+/* How many spans from i on are updated by one call: of one group, with nothing to widen. */
+static size_t together(const dr_optimizer *o, size_t i)
+{
+    size_t n = 1;
+    while (o->family->update_many != NULL && i + n < o->n_spans && is_wide(&o->spans[i]) &&
+           is_wide(&o->spans[i + n]) && o->spans[i + n].group == o->spans[i].group) {
+        n++;
+    }
+    return n;
+}
+
 dr_status dr_optimizer_step(dr_optimizer *o, dr_context *cx, const dr_optim_step *s)
 {
     if (cx->dry) {
@@ -400,9 +416,11 @@ dr_status dr_optimizer_step(dr_optimizer *o, dr_context *cx, const dr_optim_step
         DR_TRY(o->family->step(o, cx));
         return dr_optimizer_step_end(o, cx);
     }
-    for (size_t i = 0; i < o->n_spans; i++) {
+    for (size_t i = 0, n = 1; i < o->n_spans; i += n) {
+        n = together(o, i);
         if (dr_optim_active(o, &o->spans[i])) {
-            DR_TRY(update_span(o, cx, &o->spans[i]));
+            DR_TRY(n > 1 ? o->family->update_many(o, cx, &o->spans[i], n)
+                         : update_span(o, cx, &o->spans[i]));
         }
     }
     return dr_optimizer_step_end(o, cx);

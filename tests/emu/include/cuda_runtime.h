@@ -22,6 +22,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(n)
+#define __grid_constant__
 
 struct dim3 {
     unsigned x, y, z;
