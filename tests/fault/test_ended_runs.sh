@@ -27,7 +27,7 @@ with_small_disk() {
 
 # The commands run in a new bash, so what they need is exported.
 export -f train start holds fail equal of_steps refused ranks nothing_left no_leftovers
-export bin model data limit_s work unet
+export bin model data limit_s work unet program
 export flags_text="${flags[*]}"
 
 full_at_the_end() {

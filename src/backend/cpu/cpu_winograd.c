@@ -20,7 +20,8 @@ typedef struct winograd_job {
     const dr_cpu_winograd *a;
     dr_cpu_image src;
     int64_t out;                    /* channels of dst                              */
-    int64_t rows, cols, tiles;      /* tiles of an image's side, of all images      */
+    int64_t rows, cols;             /* tiles of an image's side                     */
+    int64_t image, tiles;           /* tiles of an image, of all images             */
     int64_t band, block;            /* most tiles, most channels of dst, at a time  */
     int64_t t0, n_tiles, c0, n_out; /* the current ones                             */
     float *u, *v, *m;               /* (36, block, Cs) or (36, Cs, block); (36, band, Cs);
@@ -29,9 +30,9 @@ typedef struct winograd_job {
 
 bool dr_cpu_winograd_fits(const dr_conv2d_geom *g, const dr_tensor *src, const dr_tensor *dst)
 {
-    const int64_t pixels = dr_rows(src);
-    const int64_t tiles =
-        src->dim[0] * dr_cpu_ceil_div(src->dim[1], TILE) * dr_cpu_ceil_div(src->dim[2], TILE);
+    /* of one image, so that its result does not depend on the size of the batch */
+    const int64_t pixels = src->dim[1] * src->dim[2];
+    const int64_t tiles = dr_cpu_ceil_div(src->dim[1], TILE) * dr_cpu_ceil_div(src->dim[2], TILE);
     return g->kh == 3 && g->kw == 3 && g->stride == 1 && g->top == 1 && g->left == 1 &&
            g->bottom == 1 && g->right == 1 && tiles >= MIN_TILES && pixels >= 12 * tiles &&
            dr_cols(src) >= MIN_CHANNELS && dr_cols(dst) >= MIN_CHANNELS;
@@ -42,9 +43,10 @@ static winograd_job plan(const dr_cpu_winograd *a)
     winograd_job j = {.a = a, .src = dr_cpu_image_of(a->src), .out = dr_cols(a->dst)};
     j.rows = dr_cpu_ceil_div(j.src.h, TILE);
     j.cols = dr_cpu_ceil_div(j.src.w, TILE);
-    j.tiles = a->src->dim[0] * j.rows * j.cols;
+    j.image = j.rows * j.cols;
+    j.tiles = a->src->dim[0] * j.image;
     const int64_t most = MOST_FLOATS / (ELEMENTS * j.src.c);
-    j.band = dr_cpu_piece(j.tiles, most < MIN_TILES ? MIN_TILES : most, 16);
+    j.band = dr_cpu_piece(j.image, most < MIN_TILES ? MIN_TILES : most, 16);
     j.block = dr_cpu_piece(j.out, most < LEAST_CHANNELS ? LEAST_CHANNELS : most, 16);
     return j;
 }
@@ -288,8 +290,8 @@ void dr_cpu_winograd_run(const dr_context *cx, const dr_cpu_winograd *a)
     for (j.c0 = 0; j.c0 < j.out; j.c0 += j.block) {
         j.n_out = dr_cpu_min(j.block, j.out - j.c0);
         dr_cpu_run(cx, a->gradient ? j.src.c : j.n_out, weight_task, &j);
-        for (j.t0 = 0; j.t0 < j.tiles; j.t0 += j.band) {
-            j.n_tiles = dr_cpu_min(j.band, j.tiles - j.t0);
+        for (j.t0 = 0; j.t0 < j.tiles; j.t0 += j.n_tiles) { /* a band is of one image */
+            j.n_tiles = dr_cpu_min(j.band, j.image - j.t0 % j.image);
             if (j.c0 == 0 || j.band < j.tiles) { /* V of the only band is still there */
                 dr_cpu_run(cx, j.n_tiles, input_task, &j);
             }

@@ -24,7 +24,8 @@ typedef struct dr_cpu_winograd {
     bool add;
 } dr_cpu_winograd;
 
-/* Whether it is made for this geometry and pays off: many tiles, not too few channels. */
+/* Whether it is made for this geometry and pays off: many tiles in an image, not too few channels.
+ */
 bool dr_cpu_winograd_fits(const dr_conv2d_geom *g, const dr_tensor *src, const dr_tensor *dst);
 size_t dr_cpu_winograd_work(const dr_cpu_winograd *a);
 /* With dr_cpu_winograd_work bytes of work. */

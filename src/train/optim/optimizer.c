@@ -395,12 +395,14 @@ static bool is_wide(const dr_optim_span *s)
     return s->params[0]->master.dtype == DR_F32 && s->params[0]->grad.dtype == DR_F32;
 }
 
-/* How many spans from i on are updated by one call: of one group, with nothing to widen. */
+/* How many spans from i on are updated by one call: of one group and rank, with nothing to widen.
+ */
 static size_t together(const dr_optimizer *o, size_t i)
 {
     size_t n = 1;
     while (o->family->update_many != NULL && i + n < o->n_spans && is_wide(&o->spans[i]) &&
-           is_wide(&o->spans[i + n]) && o->spans[i + n].group == o->spans[i].group) {
+           is_wide(&o->spans[i + n]) && o->spans[i + n].group == o->spans[i].group &&
+           o->spans[i + n].owner == o->spans[i].owner) {
         n++;
     }
     return n;
