@@ -76,7 +76,9 @@ host_dies() {
 cable_pulled() {
     begin "${saving[@]}"
     node_cut n2
-    wait_for 'the restart' 25 restarted # after 6 s without an answer, more on a busy machine
+    # shellcheck disable=SC2154
+    trap 'node_join n2; kill -9 $pid $(mine) 2>/dev/null || true' EXIT
+    wait_for 'the restart' 60 restarted # after 6 s without an answer; as much again and more on a busy machine
     wait_for 'the end of the side that was cut off' 10 none_on_n2
     ended 0 60
     node_join n2
