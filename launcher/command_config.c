@@ -8,9 +8,10 @@
 #include <string.h>
 
 typedef struct answers {
-    int64_t n_processes, n_machines;
+    int64_t n_processes, n_machines, machine_rank;
+    int64_t main_port; /* 0: none */
     bool cpu, multi_gpu, debug, affinity;
-    char precision[8], gpu_ids[128];
+    char precision[8], gpu_ids[128], main_ip[256];
     dr_str own; /* lines below the key dreamrun */
 } answers;
 
@@ -104,8 +105,14 @@ static void describe(const answers *a, dr_str *out)
     if (a->gpu_ids[0] != '\0') {
         dr_str_printf(out, "gpu_ids: '%s'\n", a->gpu_ids);
     }
+    dr_str_printf(out, "machine_rank: %lld\n", (long long)a->machine_rank);
+    if (a->main_ip[0] != '\0') {
+        dr_str_printf(out, "main_process_ip: '%s'\n", a->main_ip);
+    }
+    if (a->main_port > 0) {
+        dr_str_printf(out, "main_process_port: %lld\n", (long long)a->main_port);
+    }
     dr_str_printf(out,
-                  "machine_rank: 0\n"
                   "main_training_function: main\n"
                   "mixed_precision: '%s'\n"
                   "num_machines: %lld\n"
@@ -144,6 +151,7 @@ static dr_status write_file(const answers *a, const char *path)
 static bool has_key(int id)
 {
     static const int of_accelerate[] = {
+        DR_LAUNCH_machine_rank,  DR_LAUNCH_main_process_ip, DR_LAUNCH_main_process_port,
         DR_LAUNCH_cpu,           DR_LAUNCH_multi_gpu,       DR_LAUNCH_debug,
         DR_LAUNCH_num_processes, DR_LAUNCH_num_machines,    DR_LAUNCH_gpu_ids,
         DR_LAUNCH_config_file,   DR_LAUNCH_mixed_precision, DR_LAUNCH_enable_cpu_affinity};
@@ -170,6 +178,10 @@ static dr_status take_old(answers *a, const char *path)
         a->affinity = dr_opt_flag(o, DR_LAUNCH_enable_cpu_affinity);
         a->n_processes = dr_opt_int_or(o, DR_LAUNCH_num_processes, a->n_processes);
         a->n_machines = dr_opt_int(o, DR_LAUNCH_num_machines);
+        a->machine_rank = dr_opt_int_or(o, DR_LAUNCH_machine_rank, 0);
+        a->main_port = dr_opt_int_or(o, DR_LAUNCH_main_process_port, 0);
+        const char *ip = dr_opt_str(o, DR_LAUNCH_main_process_ip);
+        (void)snprintf(a->main_ip, sizeof a->main_ip, "%s", ip != NULL ? ip : "");
         const char *precision = dr_opt_str(o, DR_LAUNCH_mixed_precision);
         const char *ids = dr_opt_str(o, DR_LAUNCH_gpu_ids);
         (void)snprintf(a->precision, sizeof a->precision, "%s",

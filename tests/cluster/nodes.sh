@@ -69,8 +69,12 @@ on_host() {
     "$on_host_script" "$@"
 }
 
+# Until none is left: one that was being started while the others were listed lives on.
 node_kill() {
-    ip netns pids "$(netns "$1")" | xargs -r kill -9
+    local pids
+    while pids=$(ip netns pids "$(netns "$1")") && [ -n "$pids" ]; do
+        xargs -r kill -9 <<<"$pids" 2>/dev/null || true
+    done
 }
 
 node_cut() {

@@ -71,6 +71,13 @@ with tempfile.TemporaryDirectory() as folder:
     result = run(dreamrun, "config", "update", "--config_file", ours)
     check("config update", result.returncode, 0)
     check("the same after an update", load_config_from_file(str(ours)).to_dict(), config.to_dict())
+    machines = dict(num_machines=2, num_processes=4, machine_rank=1, main_process_ip="10.0.0.1", main_process_port=29501)
+    ClusterConfig(compute_environment="LOCAL_MACHINE", distributed_type="MULTI_CPU", use_cpu=True, mixed_precision="no",
+                  debug=False, **machines).to_yaml_file(str(ours))
+    result = run(dreamrun, "config", "update", "--config_file", ours)
+    check("an update of two machines", result.returncode, 0)
+    kept = load_config_from_file(str(ours))
+    check("machines after an update", {k: getattr(kept, k) for k in machines}, machines)
 
     # N ranks are N ranks, on CPUs too
     result = run(dreamrun, "test", "--cpu", "--num_processes", "4", "--oversubscribe", HOME=str(home))
