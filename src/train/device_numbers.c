@@ -1,6 +1,7 @@
 #include "train/device_numbers.h"
 
 #include "base/arena.h"
+#include "ops/optimizer_ops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -76,6 +77,21 @@ dr_status dr_read_numbers(const dr_device *device, const dr_tensor *t, double *o
         out[i] = element(data, t->dtype, i);
     }
     free(copy);
+    return st;
+}
+
+dr_status dr_sum_of_squares(dr_context *cx, const dr_tensor *t, double *out)
+{
+    const dr_frame f = dr_frame_begin(cx);
+    dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
+    dr_status st = dr_zero(cx, &sum);
+    if (st == DR_OK) {
+        st = dr_sumsq(cx, &(dr_sumsq_args){.x = t, .out = &sum});
+    }
+    if (st == DR_OK) {
+        st = dr_download(cx, &sum, out);
+    }
+    dr_frame_end(cx, f);
     return st;
 }
 

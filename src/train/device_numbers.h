@@ -8,6 +8,7 @@
 #define DR_TRAIN_DEVICE_NUMBERS_H
 
 #include "io/xxh3.h"
+#include "ops/context.h"
 #include "tensor/device.h"
 #include "tensor/tensor.h"
 
@@ -18,6 +19,9 @@ DR_MUST_USE dr_status dr_largest_value(const dr_device *device, const dr_tensor 
                                        double *largest);
 /* All elements, as doubles. */
 DR_MUST_USE dr_status dr_read_numbers(const dr_device *device, const dr_tensor *t, double *out);
+/* Sum of the squares of all elements, made on the device; not written on a dry context. NaN and
+ * infinity show in it. */
+DR_MUST_USE dr_status dr_sum_of_squares(dr_context *cx, const dr_tensor *t, double *out);
 /* Of the bytes. */
 DR_MUST_USE dr_status dr_hash_values(const dr_device *device, const dr_tensor *t, dr_xxh3 *hash);
 

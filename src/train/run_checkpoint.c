@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/note.h"
 #include "base/tree.h"
-#include "ops/optimizer_ops.h"
+#include "train/device_numbers.h"
 #include "train/run_alarms.h"
 #include "train/run_states.h"
 #include "train/zero.h"
@@ -76,17 +76,8 @@ dr_status dr_run_check_output(dr_run *r)
 static dr_status check_finite(dr_run *r, dr_context *cx)
 {
     double squares = 0.0;
-    dr_frame f = dr_frame_begin(cx);
     const dr_tensor w = dr_network_trained(&r->net);
-    dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
-    dr_status st = dr_zero(cx, &sum);
-    if (st == DR_OK) {
-        st = dr_sumsq(cx, &(dr_sumsq_args){.x = &w, .out = &sum});
-    }
-    if (st == DR_OK) {
-        st = dr_download(cx, &sum, &squares);
-    }
-    dr_frame_end(cx, f);
+    const dr_status st = dr_sum_of_squares(cx, &w, &squares);
     if (st == DR_OK && !isfinite(squares)) {
         DR_FAIL(DR_NUMERIC,
                 "step %lld: the weights hold NaN or infinity, so nothing is saved; what was saved "

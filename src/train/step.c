@@ -3,7 +3,7 @@
  * of it.
  */
 #include "base/clock.h"
-#include "ops/optimizer_ops.h"
+#include "train/device_numbers.h"
 #include "train/leaf_graphs.h"
 #include "train/lora/lora_norms.h"
 #include "train/run_alarms.h"
@@ -235,18 +235,9 @@ static dr_status gather_loss(dr_run *r, const dr_step *step, const double *losse
 /* Of the gradients without loss scale. */
 static dr_status gradient_norm(dr_run *r, dr_context *cx, double *norm)
 {
-    dr_frame f = dr_frame_begin(cx);
     const dr_tensor g = dr_network_gradients(&r->net);
-    dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     double squares = 0.0;
-    dr_status st = dr_zero(cx, &sum);
-    if (st == DR_OK) {
-        st = dr_sumsq(cx, &(dr_sumsq_args){.x = &g, .out = &sum});
-    }
-    if (st == DR_OK) {
-        st = dr_download(cx, &sum, &squares);
-    }
-    dr_frame_end(cx, f);
+    const dr_status st = dr_sum_of_squares(cx, &g, &squares);
     *norm = sqrt(squares) / r->loss_scale.scale;
     return st;
 }

@@ -2,7 +2,7 @@
  * --fused_backward_pass: the optimizer steps on a segment as soon as backward has finished it, and
  * the next segment's gradients take its memory. One leaf a step, nothing that needs all gradients.
  */
-#include "ops/optimizer_ops.h"
+#include "train/device_numbers.h"
 #include "train/run_alarms.h"
 
 #include <math.h>
@@ -20,18 +20,9 @@ void dr_run_fused_begin(dr_run *r, dr_context *cx, int64_t global_step, bool tex
  * left alone. */
 static dr_status check_gradients(dr_run *r, dr_context *cx, int64_t n)
 {
-    const dr_frame f = dr_frame_begin(cx);
     const dr_tensor g = dr_tensor_of(r->net.grads, dr_precision_grads(r->net.o.precision), 1, &n);
-    dr_tensor sum = dr_new_typed(cx, f, DR_F64, 1, DR_DIMS(1));
     double squares = 0.0;
-    dr_status st = dr_zero(cx, &sum);
-    if (st == DR_OK) {
-        st = dr_sumsq(cx, &(dr_sumsq_args){.x = &g, .out = &sum});
-    }
-    if (st == DR_OK) {
-        st = dr_download(cx, &sum, &squares);
-    }
-    dr_frame_end(cx, f);
+    const dr_status st = dr_sum_of_squares(cx, &g, &squares);
     r->fused.squares += squares;
     return st;
 }
