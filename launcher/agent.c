@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "launcher/bind.h"
+#include "launcher/supervise.h"
 #include "launcher/wire.h"
 
 #include <errno.h>
@@ -282,18 +283,6 @@ static void report_end(agent *a, int status)
     (void)dr_wire_send(a->socket, DR_WIRE_END, a->rank, text, (size_t)n);
 }
 
-static void watch_signals(agent *a)
-{
-    sigset_t set;
-    static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD};
-    (void)sigemptyset(&set);
-    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
-        (void)sigaddset(&set, watched[i]);
-    }
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    a->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 /* Ends as the rank did, so that mpirun and srun see it. */
 static int end_as(int status)
 {
@@ -331,7 +320,7 @@ dr_status dr_agent_run(const char *const *argv, int *code)
     if (st != DR_OK) {
         return dr_error_prefix(st, "rank %d: the launcher cannot be reached", a.rank);
     }
-    watch_signals(&a);
+    a.signals = dr_watch_signals(false, NULL);
     DR_TRY(start_child(&a, argv));
     DR_TRY(say_hello(&a));
     int status = wait_for_child(&a);

@@ -377,19 +377,6 @@ static dr_status watch(follower *w)
 /* --- life ---------------------------------------------------------------------------------------
  */
 
-static void watch_signals(follower *w)
-{
-    sigset_t set;
-    static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD};
-    (void)sigemptyset(&set);
-    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
-        (void)sigaddset(&set, watched[i]);
-    }
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    w->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
 static dr_status run(follower *w, int argc, const char *const *argv)
 {
     for (size_t i = 0; i < w->p->env.n; i++) {
@@ -397,7 +384,8 @@ static dr_status run(follower *w, int argc, const char *const *argv)
     }
     dr_meet_address(w->p, &w->address);
     DR_TRY(find_leader(w));
-    watch_signals(w);
+    w->signals = dr_watch_signals(false, NULL);
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     DR_TRY(say_hello(w, argc, argv));
     return watch(w);
 }

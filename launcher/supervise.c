@@ -377,26 +377,34 @@ static dr_status run(attempt *a, const char *const *argv, const char *const *env
     return st;
 }
 
+int dr_watch_signals(bool stops, sigset_t *before)
+{
+    static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD};
+    sigset_t set;
+    (void)sigemptyset(&set);
+    if (stops) {
+        (void)sigaddset(&set, SIGTSTP);
+    }
+    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
+        (void)sigaddset(&set, watched[i]);
+    }
+    if (sigprocmask(SIG_BLOCK, &set, before) != 0) {
+        return -1;
+    }
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
 dr_status dr_supervise(const char *const *argv, const char *const *env,
                        const dr_supervise_options *o, dr_supervised *out)
 {
-    sigset_t signals;
     sigset_t before;
-    (void)sigemptyset(&signals);
-    if (o->ranks != NULL) {
-        (void)sigaddset(&signals, SIGTSTP);
-    }
-    static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD};
-    for (size_t i = 0; i < sizeof watched / sizeof *watched; i++) {
-        (void)sigaddset(&signals, watched[i]);
-    }
-    if (sigprocmask(SIG_BLOCK, &signals, &before) != 0) {
-        DR_FAIL(DR_IO, "sigprocmask: %s", strerror(errno));
-    }
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     dr_supervised result = {0};
     attempt a = {.o = o, .r = &result};
-    a.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    a.signals = dr_watch_signals(o->ranks != NULL, &before);
+    if (a.signals < 0) {
+        DR_FAIL(DR_IO, "signals cannot be watched: %s", strerror(errno));
+    }
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     dr_status st = run(&a, argv, env, &before);
     (void)close(a.signals);
     if (st == DR_OK) {

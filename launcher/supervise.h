@@ -10,6 +10,8 @@
 #include "launcher/machines.h"
 #include "launcher/ranks.h"
 
+#include <signal.h>
+
 typedef struct dr_supervise_options {
     double grace_s;         /* from a stop request to the end by force                            */
     double start_timeout_s; /* until all ranks have joined; with ranks only                       */
@@ -26,6 +28,12 @@ typedef struct dr_supervised {
     bool start_timed_out;
     dr_str starter; /* the end of what the command itself printed; the caller frees it           */
 } dr_supervised;
+
+/*
+ * Blocks INT, TERM, HUP, USR1 and CHLD, with stops TSTP too, and returns a descriptor that reads
+ * them without waiting; -1: errno says why. before: gets the mask of until now; NULL: not wanted.
+ */
+int dr_watch_signals(bool stops, sigset_t *before);
 
 /*
  * Starts argv[0] with argv and env (both NULL-terminated), stdin from /dev/null, in a process group
